@@ -1,0 +1,62 @@
+//! The control channel of the reference guest: `init` (Linux) listens, `session` (Win32) connects.
+//!
+//! TCP on the guest's loopback, because Wine gives Win32 programs plain sockets; one JSON object a line in
+//! both directions. It stands where Windows has the way from acpi.sys through the kernel power manager to
+//! winlogon, and back: modelled, not real.
+
+use serde::{Deserialize, Serialize};
+
+/// Where `init` listens inside the guest.
+pub const ADDRESS: &str = "127.0.0.1:4141";
+
+/// From `init` to `session`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "tell", rename_all = "kebab-case")]
+pub enum ToSession {
+    /// The ACPI power button was pressed.
+    PowerButton,
+    /// The guest agent was asked to shut down: a forced end, as EWX_FORCE.
+    AgentShutdown,
+    /// The guest agent was asked to restart: a forced end, then a reset.
+    AgentReboot,
+}
+
+/// From `session` to `init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum ToInit {
+    /// The service phase has come to the guest agent: end it (its channel closes on the host).
+    StopAgent,
+    /// Session and services are done: end Wine, unmount the volume, enter S5.
+    PowerOff,
+    /// The same, but reset instead of S5.
+    Reboot,
+    /// Enter S3.
+    Suspend,
+    /// Enter S4.
+    Hibernate,
+}
+
+/// Writes a message as its line, with the line feed.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(message).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a message from its line; `None` for anything else.
+pub fn decode<T: for<'de> Deserialize<'de>>(line: &str) -> Option<T> {
+    serde_json::from_str(line.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        let wire = encode(&ToInit::PowerOff);
+        assert_eq!(decode(&String::from_utf8(wire).unwrap()), Some(ToInit::PowerOff));
+        assert_eq!(decode::<ToSession>("{\"tell\":\"explode\"}"), None);
+    }
+}

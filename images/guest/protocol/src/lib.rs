@@ -1,0 +1,11 @@
+//! What the guest's programs say, and how.
+//!
+//! Two channels, one file each:
+//!
+//! * [`probe`]: one JSON line per event on COM1, read by the harness. The same lines come from the
+//!   reference guest and from real Windows.
+//! * [`control`]: the reference guest's own channel between its Linux side (`init`: button, volume, S5)
+//!   and its Win32 side (`session`: policy, applications, services). Nothing outside the guest sees it.
+
+pub mod control;
+pub mod probe;
