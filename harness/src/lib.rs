@@ -1,2 +1,48 @@
-//! placeholder
+//! Softoff's engine: when the hypervisor asks a guest to shut down, does it, how fast, and if not, why?
+//!
+//! # Orientation
+//!
+//! Read from the top of this list to follow a run; read from the bottom to see what stands on what. A module
+//! uses only those below it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
+//! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`record`] | what is written of a run, and its documented schema |
+//! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
+//! | [`condition`] | one file per cause: inject, prove, detect, remedy |
+//! | [`mod@diagnose`] | the cause from evidence alone |
+//! | [`evidence`] | what a diagnosis may look at |
+//! | [`inject`] | the only writer to disks, and to overlays only |
+//! | [`guest`] | the guest agent, and how things are done inside a guest |
+//! | [`machine`] | one QEMU process: command line, QMP, serial ports, screen, accelerator |
+//! | [`disk`] | reading a stopped disk: partitions, NTFS, registry hives |
+//! | [`settle`] | from the timeline to outcome and phases |
+//! | [`image`], [`host`] | what runs, and where |
+//! | [`timeline`], [`outcome`], [`text`] | plain types at the ground |
+//!
+//! Three words are kept apart everywhere: the *outcome* is what became of the machine, the *cause* is why,
+//! the *verdict* is whether that was expected. The outcome is settled before anything is cleaned up, so that
+//! a machine which had to be killed is never called powered-off.
+//!
+//! The engine prints nothing. It tells [`run::RunEvent`]s to a listener and writes records; the terminal, the
+//! JSON and the reports are made from these.
+
+pub mod condition;
+pub mod diagnose;
+pub mod disk;
+pub mod evidence;
+pub mod guest;
+pub mod host;
 pub mod image;
+pub mod inject;
+pub mod machine;
+pub mod outcome;
+pub mod record;
+pub mod run;
+pub mod scenario;
+pub mod settle;
+pub mod text;
+pub mod timeline;
+pub mod verdict;

@@ -1,1 +1,20 @@
-//! placeholder
+//! The image catalogue and its builders.
+//!
+//! An image is a folder with a `manifest.json` ([`softoff_harness::image`]). This crate makes such
+//! folders in the cache:
+//!
+//! * [`mod@reference`]: the reference guest, built from Debian packages and our own programs. Anyone can build
+//!   it, no licence is needed. It is never called Windows.
+//! * [`toolchain`]: the Win32 programs that run in the reference guest and in real Windows.
+//!
+//! Around them: [`cache`] (where things are kept, one builder at a time), [`tools`] (the host programs a
+//! builder starts, with their packages), [`progress`] (what a builder tells while it works; nothing here
+//! prints).
+
+pub mod cache;
+pub mod progress;
+pub mod reference;
+pub mod toolchain;
+pub mod tools;
+
+pub use cache::cache_root;

@@ -1,0 +1,121 @@
+//! Cause `power-button-policy`: the power button is set to do nothing, sleep, hibernate, or turn off the
+//! display.
+//!
+//! The setting is PBUTTONACTION in SUB_BUTTONS of the power scheme. Windows looks it up in the policy layer
+//! first, then in the active scheme's user values, then in the scheme's defaults (fact sheet A.4; the order
+//! of the last two is what independent tools implement).
+
+use serde::Deserialize;
+
+use super::{Part, Proof, Realism};
+use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::agent::AgentError;
+use crate::guest::driver::GuestDriver;
+use crate::guest::power_policy::{AC, PBUTTONACTION, POLICY, effective_action};
+use crate::image::GuestFamily;
+use crate::disk::{Hive, RegistryValue};
+use crate::inject::HiveEdit;
+use crate::outcome::{Cause, OutcomeKind};
+
+/// What a press does: the values of PBUTTONACTION.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ButtonAction {
+    /// 0
+    Nothing,
+    /// 1: S3.
+    Sleep,
+    /// 2: S4.
+    Hibernate,
+    /// 3
+    ShutDown,
+    /// 4
+    DisplayOff,
+}
+
+impl ButtonAction {
+    /// The registry's number.
+    pub fn index(self) -> u32 {
+        match self {
+            ButtonAction::Nothing => 0,
+            ButtonAction::Sleep => 1,
+            ButtonAction::Hibernate => 2,
+            ButtonAction::ShutDown => 3,
+            ButtonAction::DisplayOff => 4,
+        }
+    }
+}
+
+/// The condition: PBUTTONACTION set in the policy layer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerButtonPolicy {
+    /// What a press is set to do.
+    pub action: ButtonAction,
+}
+
+impl Part for PowerButtonPolicy {
+    fn cause(&self) -> Cause {
+        Cause::PowerButtonPolicy
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        // The policy layer wins over everything (fact sheet A.4), and the AC and DC values are both set so
+        // that the answer does not depend on what the guest believes of its power supply.
+        [AC, "DCSettingIndex"]
+            .map(|name| HiveEdit {
+                hive: Hive::Software,
+                key: format!(r"{POLICY}\{PBUTTONACTION}"),
+                name: name.into(),
+                value: RegistryValue::Dword(self.action.index()),
+            })
+            .into()
+    }
+
+    fn remedy(&self) -> &'static str {
+        "powercfg /setacvalueindex SCHEME_CURRENT SUB_BUTTONS PBUTTONACTION 3 && powercfg /setactive SCHEME_CURRENT, \
+         and no policy under SOFTWARE\\Policies\\Microsoft\\Power\\PowerSettings"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Reference => Realism {
+                real: "ACPI button, registry values and their places",
+                modelled: "the lookup and the action, by the reference session",
+            },
+        }
+    }
+}
+
+impl PowerButtonPolicy {
+    /// Proven by the live registry: the lookup ends at the action that was set.
+    pub(super) async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
+        let found = effective_action(guest).await?;
+        let present = found.is_some_and(|f| f.index == self.action.index());
+        let evidence = match found {
+            Some(f) => format!("live registry: PBUTTONACTION is {} ({:?} layer)", f.index, f.layer),
+            None => "live registry: PBUTTONACTION is set in no layer".into(),
+        };
+        Ok(Proof { present, evidence })
+    }
+}
+
+/// The button is to blame when the guest took the press, its registry gives another action than "shut
+/// down", and what became of the machine is what that action does.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    let action = evidence.button_action?;
+    let fits = match action.index {
+        0 | 4 => evidence.outcome == OutcomeKind::StillRunning,
+        1 => evidence.outcome == OutcomeKind::Suspended,
+        2 => evidence.outcome == OutcomeKind::Hibernated,
+        _ => false,
+    };
+    if !fits || evidence.press_taken != Some(true) {
+        return None;
+    }
+    let mut finding = Finding::new(Cause::PowerButtonPolicy);
+    finding.add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
+    finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    Some(finding)
+}

@@ -1,0 +1,127 @@
+//! Cause `unresponsive-application`: an application does not answer when the session is to end.
+//!
+//! Windows sends WM_QUERYENDSESSION to every top-level window; one that does not answer within
+//! HungAppTimeout (5 s), or answers FALSE, holds the shutdown, and the screen names it until a person
+//! decides (fact sheet B.0, B.4). There is no automatic end unless AutoEndTasks is set.
+
+use serde::Deserialize;
+
+use super::{Part, Proof, Realism};
+use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::agent::AgentError;
+use crate::guest::driver::{GuestDriver, LiveValue};
+use crate::image::GuestFamily;
+use crate::disk::{Hive, RegistryValue};
+use crate::inject::HiveEdit;
+use crate::outcome::{Cause, OutcomeKind};
+
+/// Programs that start with the session (fact sheet B.4 uses a logon task; the Run key needs no agent).
+const RUN: &str = r"Microsoft\Windows\CurrentVersion\Run";
+const RUN_NAME: &str = "SoftoffProbe";
+/// Where images carry the probe.
+const PROBE: &str = r"C:\softoff\probe.exe";
+
+/// What the application does when asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Behaviour {
+    /// Never answers WM_QUERYENDSESSION.
+    Hangs,
+    /// Answers FALSE and gives a reason (ShutdownBlockReasonCreate).
+    Refuses,
+    /// Answers at once: the negative control.
+    Answers,
+}
+
+impl Behaviour {
+    fn mode(self) -> &'static str {
+        match self {
+            Behaviour::Hangs => "hangs",
+            Behaviour::Refuses => "refuses",
+            Behaviour::Answers => "answers",
+        }
+    }
+}
+
+/// The condition: the probe runs in the session, with a window.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnresponsiveApplication {
+    /// What it does when asked.
+    pub behaviour: Behaviour,
+    /// Its window's title.
+    #[serde(default = "title")]
+    pub title: String,
+}
+
+fn title() -> String {
+    "Unsaved work".into()
+}
+
+impl UnresponsiveApplication {
+    fn command(&self) -> String {
+        // Quotes would end the argument early; a title needs none.
+        format!("{PROBE} {} --title \"{}\"", self.behaviour.mode(), self.title.replace('"', ""))
+    }
+
+    /// Proven by the process list and by the Run value that started it: the probe runs, in this mode.
+    pub(super) async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
+        let runs = guest.runs("probe.exe").await?;
+        let started = guest.registry(&format!(r"HKLM\SOFTWARE\{RUN}"), RUN_NAME).await?;
+        let mode = matches!(&started, Some(LiveValue::Text(text)) if *text == self.command());
+        let evidence = format!(
+            "tasklist {} probe.exe; Run value {}",
+            if runs { "shows" } else { "does not show" },
+            match &started {
+                Some(LiveValue::Text(text)) => crate::text::printable(text, 120),
+                _ => "is absent".into(),
+            }
+        );
+        Ok(Proof { present: runs && mode, evidence })
+    }
+}
+
+impl Part for UnresponsiveApplication {
+    fn cause(&self) -> Cause {
+        Cause::UnresponsiveApplication
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        vec![HiveEdit {
+            hive: Hive::Software,
+            key: RUN.into(),
+            name: RUN_NAME.into(),
+            value: RegistryValue::String(self.command()),
+        }]
+    }
+
+    fn remedy(&self) -> &'static str {
+        "end the application, or set AutoEndTasks=\"1\" in HKCU\\Control Panel\\Desktop, or enable forced button \
+         shutdown (powercfg setting 833a6b62-dfa4-46d1-82f8-e09e34d029d6 = 1)"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Reference => Realism {
+                real: "a Win32 window whose procedure does not return; the message; the screen",
+                modelled: "who asks and waits: the reference session, with Windows' documented time-outs",
+            },
+        }
+    }
+}
+
+/// An application is to blame when the machine still runs after a press that was taken, and the session
+/// reports windows that hold it.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    if evidence.outcome != OutcomeKind::StillRunning || evidence.blocking_windows.is_empty() {
+        return None;
+    }
+    let mut finding = Finding::new(Cause::UnresponsiveApplication);
+    let titles: Vec<String> = evidence.blocking_windows.iter().map(|t| crate::text::printable(t, 60)).collect();
+    finding.add(EvidenceKind::SessionReport, format!("the session is held by: {}", titles.join(", ")));
+    if evidence.screen_changed_after_request {
+        finding.add(EvidenceKind::Screen, "the screen changed after the request and the machine still runs".into());
+    }
+    Some(finding)
+}

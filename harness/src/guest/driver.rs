@@ -1,0 +1,106 @@
+//! Doing things inside a guest through its agent, the same words for every family.
+//!
+//! Only built-in programs are used: `reg`, `tasklist`. The reference guest runs Wine's programs of the same
+//! names, through its `winrun`.
+
+use std::time::Duration;
+
+use super::agent::{Agent, AgentError, ExecResult};
+use crate::image::GuestFamily;
+
+/// How long a built-in program may take. Wine's `reg` needs 1 to 3 s under TCG (measured); a busy host
+/// doubles that.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
+
+/// A value of the guest's live registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveValue {
+    /// REG_DWORD.
+    Dword(u32),
+    /// REG_SZ and every other type, as `reg` prints it.
+    Text(String),
+}
+
+/// A guest whose agent answers.
+#[derive(Debug, Clone)]
+pub struct GuestDriver {
+    family: GuestFamily,
+    agent: Agent,
+}
+
+impl GuestDriver {
+    /// A driver for a guest of this family.
+    pub fn new(family: GuestFamily, agent: Agent) -> GuestDriver {
+        GuestDriver { family, agent }
+    }
+
+    /// The guest's family.
+    pub fn family(&self) -> GuestFamily {
+        self.family
+    }
+
+    /// Runs a Win32 console program of the system folder.
+    pub async fn run(&self, program: &str, args: &[&str]) -> Result<ExecResult, AgentError> {
+        match self.family {
+            GuestFamily::Windows => self.agent.exec(&format!("{program}.exe"), args, PROGRAM_LIMIT).await,
+            GuestFamily::Reference => {
+                let mut words = vec![program];
+                words.extend(args);
+                self.agent.exec("/usr/bin/winrun", &words, PROGRAM_LIMIT).await
+            }
+        }
+    }
+
+    /// Reads one value of the live registry by `reg query`; `None` when it does not exist.
+    pub async fn registry(&self, key: &str, name: &str) -> Result<Option<LiveValue>, AgentError> {
+        let result = self.run("reg", &["query", key, "/v", name]).await?;
+        Ok(parse_reg_query(&result.stdout, name))
+    }
+
+    /// Whether a process of this program runs, by `tasklist`.
+    pub async fn runs(&self, program: &str) -> Result<bool, AgentError> {
+        let result = self.run("tasklist", &[]).await?;
+        let wanted = program.to_ascii_lowercase();
+        Ok(result.stdout.lines().any(|line| line.to_ascii_lowercase().starts_with(&wanted)))
+    }
+}
+
+/// `reg query` prints `    NAME    REG_TYPE    DATA` under the key's line. Type names are not localised.
+fn parse_reg_query(stdout: &str, name: &str) -> Option<LiveValue> {
+    stdout.lines().find_map(|line| {
+        let rest = line.trim_start();
+        let (found, rest) = rest.split_at_checked(name.len())?;
+        if !found.eq_ignore_ascii_case(name) || !rest.starts_with(' ') {
+            return None;
+        }
+        let rest = rest.trim_start();
+        let (kind, data) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let data = data.trim();
+        match kind {
+            "REG_DWORD" => {
+                let digits = data.strip_prefix("0x").unwrap_or(data);
+                u32::from_str_radix(digits, 16).ok().map(LiveValue::Dword)
+            }
+            kind if kind.starts_with("REG_") => Some(LiveValue::Text(data.to_owned())),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("\r\nHKEY_LOCAL_MACHINE\\X\r\n    ACSettingIndex    REG_DWORD    0x0\r\n", Some(LiveValue::Dword(0)))]
+    #[case("HKEY\r\n    acsettingindex    REG_DWORD    0x3\r\n", Some(LiveValue::Dword(3)))]
+    #[case("    ACSettingIndex    REG_SZ    a b\r\n", Some(LiveValue::Text("a b".into())))]
+    #[case("    ACSettingIndexes    REG_DWORD    0x3\r\n", None)]
+    #[case("ERROR: The system was unable to find the specified registry key", None)]
+    #[case("    ACSettingIndex    REG_DWORD    0xzz", None)]
+    #[case("", None)]
+    fn reg_query_output(#[case] stdout: &str, #[case] value: Option<LiveValue>) {
+        assert_eq!(parse_reg_query(stdout, "ACSettingIndex"), value);
+    }
+}

@@ -1,0 +1,5 @@
+//! What the engine knows about guests: the agent, and per family how things are done inside.
+
+pub mod agent;
+pub mod driver;
+pub mod power_policy;

@@ -1,0 +1,72 @@
+//! The ACPI power button as the guest's registers show it.
+//!
+//! QEMU delivers a press only if the guest has set PWRBTN_EN in PM1_EN; otherwise the press is dropped
+//! without a word (hw/acpi/core.c, acpi_pm1_evt_power_down). It then sets PWRBTN_STS in PM1_STS and raises
+//! the SCI; the operating system's ACPI driver clears the bit by writing it. So the two registers tell,
+//! in any language and for any operating system, whether a press can be heard and whether it was taken.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::qmp::{QmpClient, QmpError};
+
+/// Bit 8 of PM1_STS and PM1_EN (ACPI specification, fixed hardware registers).
+const PWRBTN: u16 = 1 << 8;
+
+/// Where firmware puts the power-management I/O block. SeaBIOS uses 0x600 on both machines, OVMF 0xb000 on
+/// `pc` (PIIX4) and 0x600 on `q35` (ICH9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PmBase(pub u16);
+
+impl PmBase {
+    /// SeaBIOS on `pc` and `q35`, OVMF on `q35`.
+    pub const COMMON: PmBase = PmBase(0x600);
+    /// OVMF on `pc`.
+    pub const OVMF_PIIX4: PmBase = PmBase(0xb000);
+}
+
+/// Whether a press can be heard, and whether one waits to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ButtonRegisters {
+    /// PWRBTN_EN: the guest wants the button's interrupt.
+    pub enabled: bool,
+    /// PWRBTN_STS: a press was signalled and not yet taken.
+    pub pending: bool,
+}
+
+/// Reads both registers (QMP's `human-monitor-command`, HMP `i /h`: PM1_STS at the base, PM1_EN two bytes
+/// on). Reading has no side effect in QEMU. `None` when the monitor answers in another form.
+pub async fn read(qmp: &QmpClient, base: PmBase, limit: Duration) -> Result<Option<ButtonRegisters>, QmpError> {
+    let status = register(qmp, base.0, limit).await?;
+    let enable = register(qmp, base.0.saturating_add(2), limit).await?;
+    Ok(status.zip(enable).map(|(s, e)| ButtonRegisters { enabled: e & PWRBTN != 0, pending: s & PWRBTN != 0 }))
+}
+
+async fn register(qmp: &QmpClient, port: u16, limit: Duration) -> Result<Option<u16>, QmpError> {
+    let line = json!({ "command-line": format!("i /hx {port:#x}") });
+    let answer = qmp.execute_raw("human-monitor-command", line, limit).await?;
+    Ok(answer.as_str().and_then(parse).or_else(|| Value::as_u64(&answer).and_then(|v| u16::try_from(v).ok())))
+}
+
+/// HMP answers `portw[0x0600] = 0x0001`.
+fn parse(answer: &str) -> Option<u16> {
+    let text = answer.trim().rsplit('=').next()?.trim();
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("portw[0x0600] = 0x0101\r\n", Some(0x101))]
+    #[case("portw[0x0602] = 0x0000", Some(0))]
+    #[case("unknown command: 'i'", None)]
+    #[case("", None)]
+    fn hmp_answers(#[case] answer: &str, #[case] value: Option<u16>) {
+        assert_eq!(parse(answer), value);
+    }
+}

@@ -1,0 +1,162 @@
+//! The guest's two serial ports: COM1 with probe lines, COM2 with the console.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use softoff_guest_protocol::probe::{MAX_LINE, ProbeLine};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::lines::{Line, next_line};
+use crate::text::printable;
+use crate::timeline::{Seen, Source, Timeline};
+
+/// What is kept of the console in `serial.log`, bytes; the rest is read and dropped.
+const CONSOLE_LIMIT: usize = 8 << 20;
+
+/// Probe lines kept in one timeline; a guest that floods COM1 fills no memory.
+const PROBE_LIMIT: usize = 20_000;
+
+/// Connects to a socket that QEMU is about to open.
+pub(crate) async fn connect(path: &Path, limit: Duration) -> anyhow::Result<UnixStream> {
+    let attempt = async {
+        loop {
+            match UnixStream::connect(path).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    };
+    tokio::time::timeout(limit, attempt)
+        .await
+        .with_context(|| format!("QEMU did not open {} within {limit:?}", path.display()))
+}
+
+/// Reads COM1 into the timeline until QEMU closes it. Gaps in a program's numbering and lines that are no
+/// probe lines are observations too: lost lines must show.
+pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline) {
+    let mut reader = BufReader::new(stream);
+    let mut last_seq: HashMap<(String, u32), u64> = HashMap::new();
+    let mut kept = 0;
+    loop {
+        let line = match next_line(&mut reader, MAX_LINE).await {
+            Ok(Line::Whole(line)) => line,
+            Ok(Line::TooLong { bytes }) => {
+                damaged(&timeline, &mut kept, format!("line of {bytes} bytes"));
+                continue;
+            }
+            Ok(Line::End(_)) | Err(_) => return,
+        };
+        match ProbeLine::parse(&line) {
+            Ok(line) => {
+                if last_seq.len() > 1000 {
+                    last_seq.clear();
+                }
+                let last = last_seq.insert((line.src.clone(), line.pid), line.seq);
+                if line.seq != last.unwrap_or(0) + 1 {
+                    let why = format!("{} {} jumped from line {} to {}", printable(&line.src, 40), line.pid, last.unwrap_or(0), line.seq);
+                    damaged(&timeline, &mut kept, why);
+                }
+                kept += 1;
+                if kept <= PROBE_LIMIT {
+                    timeline.add(Source::Probe, Seen::Probe(line));
+                }
+            }
+            Err(e) if !line.trim_ascii().is_empty() => {
+                let text = printable(&String::from_utf8_lossy(&line), 120);
+                damaged(&timeline, &mut kept, format!("{e}: {text}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn damaged(timeline: &Timeline, kept: &mut usize, why: String) {
+    *kept += 1;
+    if *kept <= PROBE_LIMIT {
+        timeline.add(Source::Probe, Seen::ProbeDamaged { why });
+    }
+}
+
+/// Copies COM2 into `serial.log` until QEMU closes it, and tells of a kernel panic.
+pub(crate) async fn read_console(mut stream: UnixStream, log: PathBuf, timeline: Timeline) -> anyhow::Result<()> {
+    let mut file = tokio::fs::File::create(&log).await.with_context(|| format!("cannot write {}", log.display()))?;
+    let mut written = 0;
+    let mut line = Vec::new();
+    let mut buffer = vec![0u8; 4096];
+    loop {
+        let chunk = match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => buffer.get(..n).unwrap_or_default(),
+        };
+        if written < CONSOLE_LIMIT {
+            written += chunk.len();
+            file.write_all(chunk).await.with_context(|| format!("cannot write {}", log.display()))?;
+        }
+        for byte in chunk {
+            if *byte != b'\n' {
+                if line.len() < 1000 {
+                    line.push(*byte);
+                }
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            // The kernel's own words (kernel/panic.c).
+            if text.contains("Kernel panic - not syncing") {
+                timeline.add(Source::Console, Seen::ConsolePanic { line: printable(&text, 200) });
+            }
+            line.clear();
+        }
+    }
+    file.flush().await.context("cannot write serial.log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use softoff_guest_protocol::probe::{ProbeEvent, VERSION};
+
+    fn wire(seq: u64) -> Vec<u8> {
+        ProbeLine { softoff: VERSION, src: "init".into(), pid: 1, seq, up_ms: 0, event: ProbeEvent::Booted }.encode()
+    }
+
+    #[tokio::test]
+    async fn lost_and_broken_lines_show() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let timeline = Timeline::start();
+        guest.write_all(&wire(1)).await.unwrap();
+        guest.write_all(&wire(3)).await.unwrap();
+        guest.write_all(b"{\"softoff\":1,\"src\n\x1b[2J\n\r\n").await.unwrap();
+        guest.write_all(&vec![b'x'; MAX_LINE + 5]).await.unwrap();
+        guest.write_all(b"\n").await.unwrap();
+        guest.write_all(&wire(4)).await.unwrap();
+        drop(guest);
+        read_probe(host, timeline.clone()).await;
+        let kinds: Vec<String> = timeline
+            .snapshot()
+            .iter()
+            .map(|o| match &o.what {
+                Seen::Probe(line) => format!("line {}", line.seq),
+                Seen::ProbeDamaged { why } => why.clone(),
+                other => other.brief(),
+            })
+            .collect();
+        insta::assert_debug_snapshot!(kinds);
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_console_is_seen_and_logged() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let timeline = Timeline::start();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("serial.log");
+        guest.write_all(b"[    0.1] fine\r\n[    0.2] Kernel panic - not ").await.unwrap();
+        guest.write_all(b"syncing: Attempted to kill init!\r\n").await.unwrap();
+        drop(guest);
+        read_console(host, log.clone(), timeline.clone()).await.unwrap();
+        assert!(matches!(&timeline.snapshot()[0].what, Seen::ConsolePanic { line } if line.contains("Attempted")));
+        assert!(std::fs::read_to_string(log).unwrap().contains("fine"));
+    }
+}

@@ -1,0 +1,155 @@
+//! QEMU's command line, made from an image's facts. A pure function, so that a test can show it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::accel::Accelerator;
+use crate::image::{Boot, GuestFamily, Image};
+
+/// The sockets of a machine, inside its folder.
+#[derive(Debug, Clone)]
+pub struct Sockets {
+    /// QMP.
+    pub qmp: PathBuf,
+    /// COM1: probe lines.
+    pub com1: PathBuf,
+    /// COM2: the guest's console.
+    pub com2: PathBuf,
+    /// The guest agent's virtio-serial port.
+    pub agent: PathBuf,
+}
+
+impl Sockets {
+    /// The sockets' places in a machine's folder.
+    pub fn within(folder: &Path) -> Sockets {
+        let at = |name: &str| folder.join(name);
+        Sockets { qmp: at("qmp.sock"), com1: at("com1.sock"), com2: at("com2.sock"), agent: at("agent.sock") }
+    }
+}
+
+/// Firmware files of a UEFI machine.
+#[derive(Debug, Clone)]
+pub struct Firmware {
+    /// OVMF's code, read-only.
+    pub code: PathBuf,
+    /// This machine's own copy of the variable store.
+    pub variables: PathBuf,
+}
+
+/// What a command line is made from.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The image's facts.
+    pub image: &'a Image,
+    /// The overlay that stands for the system disk.
+    pub overlay: &'a Path,
+    /// Kernel accelerator or emulation.
+    pub accelerator: Accelerator,
+    /// Where the sockets go.
+    pub sockets: &'a Sockets,
+    /// For UEFI images.
+    pub firmware: Option<&'a Firmware>,
+}
+
+/// QEMU's option syntax separates by commas and doubles those that belong to a value.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// The arguments for `qemu-system-x86_64`.
+pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| out.extend(words.iter().map(OsString::from));
+    let manifest = &plan.image.manifest;
+    let facts = &manifest.machine;
+
+    add(&["-name", &format!("softoff-{}", manifest.name)]);
+    add(&["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]);
+    add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+    // Stopped until every channel has its listener; and kept after S5, so that it can be looked at.
+    add(&["-S", "-no-shutdown"]);
+    let (accel, cpu) = match plan.accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg", facts.tcg_cpu.as_str()),
+    };
+    add(&["-machine", &facts.machine, "-accel", accel, "-cpu", cpu]);
+    add(&["-smp", &facts.smp.to_string(), "-m", &facts.memory_mib.to_string()]);
+    add(&["-vga", &facts.vga]);
+    // Windows keeps the hardware clock in local time unless told otherwise.
+    let rtc = match manifest.family {
+        GuestFamily::Reference => "base=utc",
+        GuestFamily::Windows => "base=localtime",
+    };
+    add(&["-rtc", rtc]);
+
+    add(&["-qmp", &format!("unix:{},server=on,wait=off", value(&plan.sockets.qmp))]);
+    for (id, path) in [("com1", &plan.sockets.com1), ("com2", &plan.sockets.com2), ("agent", &plan.sockets.agent)] {
+        add(&["-chardev", &format!("socket,id={id},path={},server=on,wait=off", value(path))]);
+    }
+    add(&["-serial", "chardev:com1", "-serial", "chardev:com2"]);
+    add(&["-device", "virtio-serial-pci"]);
+    add(&["-device", "virtserialport,chardev=agent,id=agent,name=org.qemu.guest_agent.0"]);
+    add(&["-device", "virtio-rng-pci", "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci"]);
+
+    if let Boot::Kernel { kernel, initrd, cmdline, root } = &manifest.boot {
+        let file = |name: &str| plan.image.file(name).to_string_lossy().into_owned();
+        add(&["-kernel", &file(kernel), "-initrd", &file(initrd), "-append", cmdline]);
+        let root = value(&plan.image.file(root));
+        add(&["-drive", &format!("if=none,id=root,format=raw,readonly=on,file={root}")]);
+        add(&["-device", "virtio-blk-pci,drive=root,serial=root"]);
+    }
+    if let Some(firmware) = plan.firmware {
+        add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", value(&firmware.code))]);
+        add(&["-drive", &format!("if=pflash,format=raw,file={}", value(&firmware.variables))]);
+    }
+    add(&["-drive", &format!("if=none,id=system,format=qcow2,file={}", value(plan.overlay))]);
+    add(&["-device", "virtio-blk-pci,drive=system,serial=system"]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{MachineFacts, Manifest, Sha256Hex};
+
+    #[test]
+    fn the_reference_machine_is_contained_and_reproducible() {
+        let image = Image {
+            dir: "/images/reference".into(),
+            id: Sha256Hex(String::new()),
+            manifest: Manifest {
+                schema: 1,
+                name: "reference".into(),
+                family: GuestFamily::Reference,
+                machine: MachineFacts {
+                    machine: "pc".into(),
+                    tcg_cpu: "max,smap=off".into(),
+                    smp: 1,
+                    memory_mib: 1024,
+                    vga: "std".into(),
+                },
+                boot: Boot::Kernel {
+                    kernel: "vmlinuz".into(),
+                    initrd: "initrd".into(),
+                    cmdline: "console=ttyS1".into(),
+                    root: "root.erofs".into(),
+                },
+                system_disk: "system.qcow2".into(),
+                files: Default::default(),
+                recipe: Sha256Hex(String::new()),
+                quirks: vec![],
+                provenance: Default::default(),
+            },
+        };
+        let sockets = Sockets::within(Path::new("/run/a,b"));
+        let plan = Plan {
+            image: &image,
+            overlay: Path::new("/run/a,b/system.qcow2"),
+            accelerator: Accelerator::Tcg,
+            sockets: &sockets,
+            firmware: None,
+        };
+        let line: Vec<String> = arguments(&plan).iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        insta::assert_snapshot!(line.join("\n"));
+    }
+}

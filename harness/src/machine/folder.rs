@@ -1,0 +1,101 @@
+//! The temporary folder of one machine: sockets, overlay, variable stores. Mode 0700, and swept when its
+//! owner died without cleaning up.
+//!
+//! Each folder holds a lock file that its owner keeps locked (flock) as long as it lives. The kernel drops
+//! the lock with the process, however it ends, so a folder whose lock can be had is a leftover.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Name prefix of every folder, in the system's folder for temporary files.
+pub const PREFIX: &str = "softoff-";
+const LOCK: &str = "owner.lock";
+
+/// A machine's temporary folder; removed when dropped, unless kept.
+#[derive(Debug)]
+pub struct RunFolder {
+    dir: Option<tempfile::TempDir>,
+    kept: PathBuf,
+    lock: Option<Flock<File>>,
+}
+
+impl RunFolder {
+    /// Makes a new folder and locks it.
+    pub fn create() -> anyhow::Result<RunFolder> {
+        RunFolder::create_in(&std::env::temp_dir())
+    }
+
+    fn create_in(parent: &Path) -> anyhow::Result<RunFolder> {
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot make a temporary folder in {}; free space there or set TMPDIR", parent.display()))?;
+        let lock = File::create(dir.path().join(LOCK)).context("cannot make the folder's lock file")?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, e)| e)
+            .context("cannot lock the new folder")?;
+        let kept = dir.path().to_owned();
+        Ok(RunFolder { dir: Some(dir), kept, lock: Some(lock) })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.kept
+    }
+
+    /// Leaves the folder in place, unlocked: the next sweep after the machine has gone removes it. The
+    /// returned lock belongs to whoever keeps the machine; drop it to give the folder up.
+    pub fn keep(mut self) -> (PathBuf, Option<Flock<File>>) {
+        if let Some(dir) = self.dir.take() {
+            let _path = dir.keep();
+        }
+        (self.kept.clone(), self.lock.take())
+    }
+}
+
+/// Removes the folders of owners that have died; returns how many.
+pub fn sweep() -> usize {
+    sweep_in(&std::env::temp_dir())
+}
+
+fn sweep_in(parent: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(parent) else { return 0 };
+    let mine = nix::unistd::geteuid().as_raw();
+    let leftover = |path: &Path| -> bool {
+        let named = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PREFIX));
+        let owned = path.symlink_metadata().is_ok_and(|m| m.is_dir() && m.uid() == mine);
+        if !named || !owned {
+            return false;
+        }
+        // Without a lock file it is a folder just being made, or not ours.
+        let Ok(lock) = File::open(path.join(LOCK)) else { return false };
+        Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok()
+    };
+    entries.flatten().map(|e| e.path()).filter(|p| leftover(p) && std::fs::remove_dir_all(p).is_ok()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_without_a_living_owner_are_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let alive = RunFolder::create_in(parent.path()).unwrap();
+        let (dead, lock) = RunFolder::create_in(parent.path()).unwrap().keep();
+        drop(lock);
+        let foreign = parent.path().join("softoff-notes");
+        std::fs::create_dir(&foreign).unwrap();
+        assert_eq!(sweep_in(parent.path()), 1);
+        assert!(alive.path().exists() && !dead.exists() && foreign.exists());
+        assert_eq!(std::fs::metadata(alive.path()).unwrap().mode() & 0o777, 0o700);
+        let path = alive.path().to_owned();
+        drop(alive);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,235 @@
+//! A machine: one QEMU process on a throw-away overlay, with everything it says on one timeline.
+//!
+//! [`Machine::start`] spawns QEMU stopped (`-S`), connects QMP, COM1, COM2 and the agent's channel, and only
+//! then lets the guest run: no line and no event is lost. What comes in goes to the run's
+//! [`Timeline`]; nothing here decides what it means.
+
+pub mod accel;
+pub mod acpi;
+mod channels;
+pub mod command_line;
+pub mod firmware;
+pub mod folder;
+pub(crate) mod lines;
+pub mod overlay;
+pub mod process;
+pub mod qmp;
+pub mod screen;
+mod watcher;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::guest::agent::Agent;
+use crate::image::{Boot, Image};
+use crate::timeline::{Seen, Source, Timeline};
+use accel::Accelerator;
+use acpi::PmBase;
+use command_line::{Plan, Sockets};
+use folder::RunFolder;
+use qmp::{QmpClient, QmpError, QmpEvent};
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// How long QEMU may take to open its sockets and answer a command. TCG with every core busy was seen to
+/// need 2 s; a minute without an answer is a broken host.
+pub const QMP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a machine is started with.
+#[derive(Debug)]
+pub struct MachineConfig<'a> {
+    /// The image to boot.
+    pub image: &'a Image,
+    /// The overlay to write to, inside `folder`.
+    pub overlay: &'a Path,
+    /// How to run the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Where pictures and logs are kept.
+    pub record_dir: &'a Path,
+}
+
+/// A running (or ended) machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// The control socket.
+    pub qmp: QmpClient,
+    /// The guest agent's channel.
+    pub agent: Agent,
+    /// Where the firmware put the ACPI registers.
+    pub pm_base: PmBase,
+    /// QEMU's process id.
+    pub pid: u32,
+    /// The sockets, for people who want to attach.
+    pub sockets: Sockets,
+    timeline: Timeline,
+    kill: mpsc::Sender<Kill>,
+    waiter: JoinHandle<()>,
+    readers: Vec<JoinHandle<()>>,
+    screen: watcher::ScreenWatcher,
+}
+
+/// The order to end QEMU's process.
+struct Kill;
+
+impl Machine {
+    /// Starts QEMU, connects every channel, lets the guest run.
+    pub async fn start(config: &MachineConfig<'_>, folder: &RunFolder, timeline: Timeline) -> anyhow::Result<Machine> {
+        let sockets = Sockets::within(folder.path());
+        let uefi = config.image.manifest.boot == Boot::Uefi;
+        let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
+        let plan = Plan {
+            image: config.image,
+            overlay: config.overlay,
+            accelerator: config.accelerator,
+            sockets: &sockets,
+            firmware: firmware.as_ref(),
+        };
+        let log = config.record_dir.join("qemu.log");
+        let child = start_qemu(&plan, &log).await?;
+        let pid = child.id().unwrap_or_default();
+        timeline.add(Source::Host, Seen::MachineStarted { pid });
+        let (kill, orders) = mpsc::channel(1);
+        let waiter = tokio::spawn(wait_for_end(child, orders, timeline.clone()));
+
+        let (qmp, events) = connect_qmp(&sockets.qmp, &waiter, &log).await?;
+        let com1 = channels::connect(&sockets.com1, QMP_LIMIT).await?;
+        let com2 = channels::connect(&sockets.com2, QMP_LIMIT).await?;
+        let agent = channels::connect(&sockets.agent, QMP_LIMIT).await?;
+        let serial_log = config.record_dir.join("serial.log");
+        let console_timeline = timeline.clone();
+        let readers = vec![
+            tokio::spawn(read_events(events, timeline.clone())),
+            tokio::spawn(channels::read_probe(com1, timeline.clone())),
+            tokio::spawn(async move {
+                if let Err(e) = channels::read_console(com2, serial_log, console_timeline.clone()).await {
+                    console_timeline.add(Source::Host, Seen::Note { what: format!("{e:#}") });
+                }
+            }),
+        ];
+        let screen =
+            watcher::ScreenWatcher::start(qmp.clone(), folder.path(), config.record_dir, timeline.clone());
+        qmp.execute_raw("cont", json!({}), QMP_LIMIT).await.context("starting the guest")?;
+        let pm_base = if uefi && config.image.manifest.machine.machine.starts_with("pc") {
+            PmBase::OVMF_PIIX4
+        } else {
+            PmBase::COMMON
+        };
+        let agent = Agent::new(sockets.agent.clone(), agent);
+        Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen })
+    }
+
+    /// Presses the ACPI power button (`system_powerdown`). QEMU's POWERDOWN event follows; it says that
+    /// the request was made, not that the guest saw it.
+    pub async fn press_power_button(&self) -> Result<(), QmpError> {
+        self.qmp.execute_raw("system_powerdown", json!({}), QMP_LIMIT).await.map(drop)
+    }
+
+    /// Takes the power away (SIGKILL) and waits for the process to end.
+    pub async fn pull_the_plug(&mut self) {
+        let _ended = self.kill.send(Kill).await;
+        self.wait().await;
+    }
+
+    /// Takes a last picture, then ends QEMU: `quit` first so that it closes its files in order, SIGKILL
+    /// when it does not obey. The outcome must have been settled before.
+    pub async fn clean_up(&mut self) {
+        self.screen.stop().await;
+        if !self.waiter.is_finished() {
+            let quit = self.qmp.execute_raw("quit", json!({}), Duration::from_secs(5)).await;
+            let gone = tokio::time::timeout(Duration::from_secs(5), &mut self.waiter).await;
+            if quit.is_err() || gone.is_err() {
+                self.pull_the_plug().await;
+            }
+        }
+        self.wait().await;
+    }
+
+    /// Keeps a picture of the screen as it is now, if it differs from the last one.
+    pub async fn look(&self) {
+        self.screen.look().await;
+    }
+
+    /// Waits until QEMU has gone and everything it wrote was read.
+    async fn wait(&mut self) {
+        if !self.waiter.is_finished() {
+            let _done = (&mut self.waiter).await;
+        }
+        for reader in self.readers.drain(..) {
+            // The sockets closed with QEMU; what is still buffered is read in moments.
+            let _done = tokio::time::timeout(Duration::from_secs(5), reader).await;
+        }
+        self.screen.stop().await;
+    }
+
+    /// The timeline it reports to.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+}
+
+async fn start_qemu(plan: &Plan<'_>, log: &Path) -> anyhow::Result<Child> {
+    let output = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(QEMU);
+    command.args(command_line::arguments(plan));
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    process::spawn(command)
+        .await
+        .with_context(|| format!("cannot start {QEMU}; `cargo xtask doctor` tells how to get it"))
+}
+
+/// Connects to QMP, or says what QEMU wrote when it ended instead.
+async fn connect_qmp(
+    path: &Path,
+    waiter: &JoinHandle<()>,
+    log: &Path,
+) -> anyhow::Result<(QmpClient, mpsc::Receiver<QmpEvent>)> {
+    let began = std::time::Instant::now();
+    while !path.exists() && began.elapsed() < QMP_LIMIT && !waiter.is_finished() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut result = QmpClient::connect(path, QMP_LIMIT).await;
+    while matches!(result, Err(QmpError::Connect { .. })) && began.elapsed() < QMP_LIMIT && !waiter.is_finished() {
+        // The socket's file exists a moment before QEMU listens on it.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        result = QmpClient::connect(path, QMP_LIMIT).await;
+    }
+    result.with_context(|| {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        format!("QEMU did not come up; it wrote: {}", crate::text::printable(said.trim(), 500))
+    })
+}
+
+async fn read_events(mut events: mpsc::Receiver<QmpEvent>, timeline: Timeline) {
+    while let Some(event) = events.recv().await {
+        let at = match event.since_epoch() {
+            Some(_) => timeline.clock().place_qmp(event.seconds, event.microseconds),
+            None => timeline.clock().now(),
+        };
+        timeline.add_at(at, Source::Qmp, Seen::QmpEvent { name: event.name, data: event.data });
+    }
+}
+
+/// Owns the child until it ends, is killed, or its [`Machine`] is dropped.
+async fn wait_for_end(mut child: Child, mut kill: mpsc::Receiver<Kill>, timeline: Timeline) {
+    use std::os::unix::process::ExitStatusExt;
+    tokio::select! {
+        _ended = child.wait() => {}
+        _order_or_dropped = kill.recv() => drop(child.start_kill()),
+    }
+    let status = child.wait().await.ok();
+    let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
+    timeline.add(Source::Process, Seen::ProcessExited { code, signal });
+}
+
+/// Where a picture of this run goes.
+fn picture_name(number: u32) -> PathBuf {
+    PathBuf::from(format!("screen-{number:03}.png"))
+}

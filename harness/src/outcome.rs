@@ -1,0 +1,173 @@
+//! Outcome, cause and verdict: three different things, kept apart.
+//!
+//! * [`Outcome`]: what became of the machine, judged from QMP and the process, before any clean-up.
+//! * [`Cause`]: why it did not (or did) shut down; a diagnosis, with evidence.
+//! * [`Verdict`]: the outcome, phases and cause held against the scenario's expectation.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What became of the machine by the deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum Outcome {
+    /// The guest ended itself in S5: QMP SHUTDOWN with guest=true, reason guest-shutdown, and no
+    /// SUSPEND_DISK before it.
+    PoweredOff,
+    /// The guest wrote itself to disk (S4): SUSPEND_DISK, then a normal-looking SHUTDOWN.
+    Hibernated,
+    /// The guest sleeps (S3): QMP SUSPEND and no WAKEUP after it.
+    Suspended,
+    /// The guest reset instead of powering off.
+    Rebooted,
+    /// The guest's kernel died: GUEST_PANICKED, GUEST_CRASHLOADED, SHUTDOWN reason guest-panic, or a
+    /// kernel panic on its console.
+    Crashed {
+        /// What was seen, escaped for the terminal.
+        evidence: String,
+    },
+    /// The machine still ran when the deadline came (or when the evidence had decided earlier).
+    StillRunning,
+    /// The host took the power away, as the request: only in hard power-off requests.
+    HostKilled,
+    /// QEMU, or the host under it, failed: nothing is known of the guest.
+    HostFailed {
+        /// What failed.
+        what: String,
+    },
+}
+
+impl Outcome {
+    /// The outcome's name as in records and scenario files.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Outcome::PoweredOff => OutcomeKind::PoweredOff,
+            Outcome::Hibernated => OutcomeKind::Hibernated,
+            Outcome::Suspended => OutcomeKind::Suspended,
+            Outcome::Rebooted => OutcomeKind::Rebooted,
+            Outcome::Crashed { .. } => OutcomeKind::Crashed,
+            Outcome::StillRunning => OutcomeKind::StillRunning,
+            Outcome::HostKilled => OutcomeKind::HostKilled,
+            Outcome::HostFailed { .. } => OutcomeKind::HostFailed,
+        }
+    }
+}
+
+/// The name of an [`Outcome`], without its details; what a scenario expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each is documented at Outcome")]
+pub enum OutcomeKind {
+    PoweredOff,
+    Hibernated,
+    Suspended,
+    Rebooted,
+    Crashed,
+    StillRunning,
+    HostKilled,
+    HostFailed,
+}
+
+/// How far a shutdown came. Ordered: a later phase implies the earlier ones were passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The host asked.
+    Request,
+    /// The guest shows that it noticed: a probe line, a changed screen.
+    Reacted,
+    /// All applications have gone.
+    SessionEnded,
+    /// All services have gone (the guest agent among them).
+    ServicesStopped,
+    /// S5: the power is off.
+    PoweredOff,
+}
+
+impl Phase {
+    /// All phases, in order.
+    pub const ALL: [Phase; 5] =
+        [Phase::Request, Phase::Reacted, Phase::SessionEnded, Phase::ServicesStopped, Phase::PoweredOff];
+}
+
+/// The seven documented causes, the control, and what was found in the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Nothing is wrong: the control.
+    None,
+    /// Update work at shutdown prolongs it.
+    WindowsUpdate,
+    /// The Shutdown Event Tracker's dialog waits for a person.
+    ShutdownEventTracker,
+    /// Nobody is logged on, and the policy discards the request.
+    LogonRequired,
+    /// An application or service does not answer.
+    UnresponsiveApplication,
+    /// The power button is ignored or set to do something else.
+    PowerButtonPolicy,
+    /// Sleeping, hibernating, or the display is off.
+    Asleep,
+    /// A hostile process or a damaged system blocks it.
+    Malware,
+    /// Pressed before the operating system listened.
+    EarlyRequest,
+    /// The evidence does not decide.
+    Unknown,
+}
+
+/// The outcome, phases and cause held against the scenario's expectation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything expected was observed.
+    Pass,
+    /// Something else was observed.
+    Fail,
+    /// The condition was not proven, or the outcome cannot be tied to the request.
+    Inconclusive,
+    /// Fails in a way that is on file, with owner and expiry.
+    KnownIssue,
+    /// Failed, then passed on a retry that was asked for.
+    Flaky,
+    /// Not run, with a reason.
+    Skipped,
+    /// The host or the harness failed; nothing is said about the guest.
+    Infra,
+}
+
+/// Writes the serde name of a plain enum, which is the name people see everywhere.
+macro_rules! display_as_serialized {
+    ($($kind:ty),+) => {$(
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match serde_json::to_value(self) {
+                    Ok(serde_json::Value::String(name)) => f.pad(&name),
+                    _ => f.pad("?"),
+                }
+            }
+        }
+    )+};
+}
+display_as_serialized!(OutcomeKind, Phase, Cause, Verdict);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_design_words() {
+        assert_eq!(OutcomeKind::StillRunning.to_string(), "still-running");
+        assert_eq!(Phase::ServicesStopped.to_string(), "services-stopped");
+        assert_eq!(Cause::UnresponsiveApplication.to_string(), "unresponsive-application");
+        assert_eq!(Verdict::KnownIssue.to_string(), "known-issue");
+        assert_eq!(format!("{:>6}", Verdict::Pass), "  pass");
+    }
+
+    #[test]
+    fn phases_are_ordered() {
+        assert!(Phase::ALL.is_sorted());
+    }
+}

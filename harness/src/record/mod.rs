@@ -1,0 +1,196 @@
+//! Records: everything about a run, written so that a crash of ours shows.
+//!
+//! A run's folder is `<out>/runs/<id>/`; `<out>/latest` points at the newest. Inside:
+//!
+//! ```text
+//! run.json                      the results, schema 1 (harness/schema/run.schema.json)
+//! <scenario>.<image>.<n>/
+//!     started.json              written first; without result.json beside it, the harness died here
+//!     result.json               this scenario's entry of run.json
+//!     timeline.jsonl            every observation, one JSON object a line
+//!     screen-001.png ...        the screen, whenever it changed
+//!     serial.log, qemu.log      the guest's console, QEMU's own words
+//! ```
+
+pub mod normal;
+pub mod schema;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+use crate::timeline::Observation;
+pub use schema::{RunRecord, ScenarioRecord};
+
+/// Name of the results file.
+pub const RUN_JSON: &str = "run.json";
+const STARTED: &str = "started.json";
+const RESULT: &str = "result.json";
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunStore {
+    dir: PathBuf,
+}
+
+impl RunStore {
+    /// Makes the folder of a new run below `out`, and points `latest` at it.
+    pub fn create(out: &Path) -> anyhow::Result<RunStore> {
+        let runs = out.join("runs");
+        let hint = || format!("cannot make {}; free disk space or choose another folder with --out", runs.display());
+        fs::create_dir_all(&runs).with_context(hint)?;
+        let stamp = timestamp(SystemTime::now());
+        // Two runs may begin in the same second.
+        let dir = (0..1000)
+            .map(|n| if n == 0 { stamp.clone() } else { format!("{stamp}-{n}") })
+            .map(|id| runs.join(id))
+            .find(|dir| fs::create_dir(dir).is_ok())
+            .with_context(hint)?;
+        let store = RunStore { dir };
+        store.point_latest(out);
+        Ok(store)
+    }
+
+    /// `latest` is a convenience; failing to set it fails nothing.
+    fn point_latest(&self, out: &Path) {
+        let Some(id) = self.dir.file_name() else { return };
+        let fresh = out.join(format!(".latest-{}", std::process::id()));
+        let target = Path::new("runs").join(id);
+        if std::os::unix::fs::symlink(target, &fresh).is_ok() && fs::rename(&fresh, out.join("latest")).is_err() {
+            let _gone = fs::remove_file(&fresh);
+        }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The run's id: its folder's name.
+    pub fn id(&self) -> String {
+        self.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Makes the folder of one scenario and writes its start marker.
+    pub fn begin(&self, name: &str, marker: &serde_json::Value) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.join(name);
+        fs::create_dir(&dir)
+            .with_context(|| format!("cannot make {}; free disk space or choose another folder with --out", dir.display()))?;
+        write_json(&dir.join(STARTED), marker)?;
+        Ok(dir)
+    }
+
+    /// Writes a scenario's timeline and result marker.
+    pub fn finish(&self, dir: &Path, record: &ScenarioRecord, timeline: &[Observation]) -> anyhow::Result<()> {
+        let path = dir.join("timeline.jsonl");
+        let mut file = BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
+        for observation in timeline {
+            serde_json::to_writer(&mut file, observation)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush().with_context(|| format!("cannot write {}", path.display()))?;
+        write_json(&dir.join(RESULT), record)
+    }
+
+    /// Writes `run.json`.
+    pub fn write_run(&self, record: &RunRecord) -> anyhow::Result<()> {
+        write_json(&self.dir.join(RUN_JSON), record)
+    }
+}
+
+/// Writes to a neighbour and renames, so that a half-written file never has the name.
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    let hint = || format!("cannot write {}; is the disk full?", path.display());
+    let partial = path.with_extension("json.part");
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    fs::write(&partial, bytes).with_context(hint)?;
+    fs::rename(&partial, path).with_context(hint)
+}
+
+/// Reads `run.json` of a run's folder. Older schemas are accepted: fields they lack have defaults.
+pub fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {
+    let path = dir.join(RUN_JSON);
+    let bytes = fs::read(&path).with_context(|| {
+        format!("cannot read {}; `cargo xtask run` writes one, and a run that was cut has only scenario folders", path.display())
+    })?;
+    let record: RunRecord =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a run record", path.display()))?;
+    anyhow::ensure!(
+        record.schema <= schema::SCHEMA,
+        "{} has schema {}, this Softoff knows up to {}; update Softoff",
+        path.display(),
+        record.schema,
+        schema::SCHEMA
+    );
+    Ok(record)
+}
+
+/// Scenario folders of a run that have a start marker and no result: the harness died in them.
+pub fn unfinished(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let died = |path: &PathBuf| path.join(STARTED).exists() && !path.join(RESULT).exists();
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(died)
+        .filter_map(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// UTC as `20261123T184031Z`, without a date library: days are counted from the civil calendar's rules.
+fn timestamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (mut year, mut day) = (1970, days);
+    let length = |y: u64| if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) { 366 } else { 365 };
+    while day >= length(year) {
+        day -= length(year);
+        year += 1;
+    }
+    let february = if length(year) == 366 { 29 } else { 28 };
+    let mut month = 1;
+    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}{month:02}{:02}T{hour:02}{minute:02}{second:02}Z", day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use std::time::Duration;
+
+    #[rstest]
+    #[case(0, "19700101T000000Z")]
+    #[case(951_782_400, "20000229T000000Z")]
+    #[case(1_795_459_231, "20261123T184031Z")]
+    #[case(4_107_542_399, "21000228T235959Z")]
+    fn timestamps(#[case] seconds: u64, #[case] text: &str) {
+        assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+    }
+
+    #[test]
+    fn a_start_without_a_result_shows() {
+        let out = tempfile::tempdir().unwrap();
+        let store = RunStore::create(out.path()).unwrap();
+        store.begin("control.reference.1", &serde_json::json!({})).unwrap();
+        let second = RunStore::create(out.path()).unwrap();
+        assert_ne!(store.id(), second.id());
+        assert_eq!(unfinished(store.dir()), ["control.reference.1"]);
+        let latest = fs::canonicalize(out.path().join("latest")).unwrap();
+        assert_eq!(latest, fs::canonicalize(second.dir()).unwrap());
+        assert!(read_run(store.dir()).unwrap_err().to_string().contains("cargo xtask run"));
+    }
+}

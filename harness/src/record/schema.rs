@@ -1,0 +1,206 @@
+//! The documented shape of `run.json`, schema 1. `harness/schema/run.schema.json` is generated from these
+//! types; a test holds the two together. Fields are only ever added, with defaults, so that older files
+//! stay readable.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::diagnose::Diagnosis;
+use crate::host::HostFingerprint;
+use crate::image::{GuestFamily, Sha256Hex};
+use crate::machine::accel::Accelerator;
+use crate::outcome::{Outcome, Phase, Verdict};
+use crate::scenario::{RequestMeans, ScenarioName};
+use crate::settle::Reached;
+use crate::timeline::Source;
+
+/// The schema that this Softoff writes.
+pub const SCHEMA: u32 = 1;
+
+/// One run: many scenario records and the host they ran on.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The run's id: its folder's name, UTC of its start.
+    pub id: String,
+    /// Seconds since 1970 when it began, UTC.
+    pub started_at: u64,
+    /// Wall time of the whole run, milliseconds.
+    pub wall_ms: u64,
+    /// The host.
+    pub host: HostFingerprint,
+    /// Whether the run was cut short by the user; `results` is then partial.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// One entry per scenario, image and repeat.
+    pub results: Vec<ScenarioRecord>,
+}
+
+/// Which image a result belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageRef {
+    /// Catalogue name.
+    pub name: String,
+    /// Hash over its files.
+    pub id: Sha256Hex,
+    /// Family: a `reference` result is never a Windows result.
+    pub family: GuestFamily,
+}
+
+/// How the host asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestRef {
+    /// The means.
+    pub by: RequestMeans,
+    /// How many times.
+    pub presses: u32,
+    /// Between two presses, milliseconds.
+    pub gap_ms: u64,
+    /// How long after the first the outcome was waited for, milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// When each phase was reached, milliseconds from the first request; absent when it was not observed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseTimes {
+    /// Always 0 when there was a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_ms: Option<u64>,
+    /// The guest began to act on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reacted_ms: Option<u64>,
+    /// All applications had gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ended_ms: Option<u64>,
+    /// All services had gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services_stopped_ms: Option<u64>,
+    /// S5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub powered_off_ms: Option<u64>,
+}
+
+/// What showed a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseSource {
+    /// The phase.
+    pub phase: Phase,
+    /// The source of its time.
+    pub source: Source,
+}
+
+/// A condition looked for before the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProofRecord {
+    /// The condition.
+    pub condition: String,
+    /// Whether it was found.
+    pub present: bool,
+    /// What showed it, or what was found instead.
+    pub evidence: String,
+}
+
+/// What the ACPI registers showed of the press.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivery {
+    /// PWRBTN_EN before the press: the guest listened.
+    pub listening: Option<bool>,
+    /// PWRBTN_STS was set and cleared: the guest's ACPI driver took it.
+    pub taken: Option<bool>,
+}
+
+/// What the disk shows afterwards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Damage {
+    /// Whether the system volume is marked dirty; absent when it could not be read.
+    pub volume_dirty: Option<bool>,
+    /// The NTFS volume flags as hexadecimal text.
+    pub volume_flags: Option<String>,
+    /// Why something could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// A file of this result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attachment {
+    /// What it is: `screen`, `timeline`, `console`, `qemu-log`.
+    pub kind: String,
+    /// Path inside the run's folder.
+    pub path: String,
+}
+
+/// Everything about one scenario on one image.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioRecord {
+    /// The scenario.
+    pub scenario: ScenarioName,
+    /// The image.
+    pub image: ImageRef,
+    /// 1 for the first repeat.
+    pub repeat: u32,
+    /// How the host asked.
+    pub request: RequestRef,
+    /// How the guest's instructions were run.
+    pub accel: Accelerator,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not a pass.
+    pub reasons: Vec<String>,
+    /// What became of the machine.
+    pub outcome: Outcome,
+    /// Why.
+    pub diagnosis: Diagnosis,
+    /// The last phase reached; absent when there was no request.
+    pub last_phase: Option<Phase>,
+    /// When each phase was reached.
+    pub phases: PhaseTimes,
+    /// What showed each phase.
+    pub phase_sources: Vec<PhaseSource>,
+    /// Whether every condition was proven before the request; absent when the scenario has none.
+    pub condition_proven: Option<bool>,
+    /// Each proof.
+    pub proofs: Vec<ProofRecord>,
+    /// What the ACPI registers showed.
+    pub delivery: Delivery,
+    /// What the disk shows afterwards.
+    pub damage: Damage,
+    /// Cold boot to readiness, milliseconds; absent when it never was ready.
+    pub boot_ms: Option<u64>,
+    /// How many boots were needed: more than 1 after an early kernel panic of the reference guest.
+    pub boots: u32,
+    /// Probe lines lost or damaged on COM1.
+    pub probe_lines_damaged: u32,
+    /// Wall time of the whole scenario, milliseconds.
+    pub wall_ms: u64,
+    /// Factor on every time limit.
+    pub deadline_scale: f64,
+    /// Folder of this result inside the run's folder.
+    pub dir: String,
+    /// Its files.
+    pub attachments: Vec<Attachment>,
+}
+
+impl PhaseTimes {
+    /// From the phases reached.
+    pub fn from_reached(reached: &[Reached]) -> PhaseTimes {
+        let of = |phase| {
+            let found = reached.iter().find(|r| r.phase == phase);
+            found.map(|r| u64::try_from(r.after.as_millis()).unwrap_or(u64::MAX))
+        };
+        PhaseTimes {
+            request_ms: of(Phase::Request),
+            reacted_ms: of(Phase::Reacted),
+            session_ended_ms: of(Phase::SessionEnded),
+            services_stopped_ms: of(Phase::ServicesStopped),
+            powered_off_ms: of(Phase::PoweredOff),
+        }
+    }
+}
+
+/// The JSON schema of `run.json`, as text.
+pub fn json_schema() -> String {
+    let schema = schemars::schema_for!(RunRecord);
+    serde_json::to_string_pretty(&schema).map(|s| s + "\n").unwrap_or_default()
+}

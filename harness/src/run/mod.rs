@@ -1,0 +1,391 @@
+//! The story of one run, from the definition to the record.
+//!
+//! [`run_scenario`] reads as the run flows: put the condition in place, boot, wait until the guest is
+//! proven ready, prove the condition, ask, watch until the outcome is settled or the deadline comes, look
+//! for the cause, and only then clean up, read the disk, and judge.
+
+mod boot;
+mod request;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::condition::Proof;
+use crate::diagnose::{Diagnosis, diagnose};
+use crate::evidence::Evidence;
+use crate::guest::driver::GuestDriver;
+use crate::guest::power_policy;
+use crate::image::{GuestFamily, Image};
+use crate::machine::Machine;
+use crate::machine::accel::Accelerator;
+use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
+use crate::record::schema::{
+    Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
+};
+use crate::record::{RunStore, normal};
+use crate::scenario::{RequestMeans, Scenario, ScenarioName};
+use crate::settle::{self, Reached, Tie};
+use crate::timeline::{Observation, Seen, Source, Timeline};
+use crate::verdict::{Findings, judge};
+
+/// What the engine tells while it works; the terminal, the JSON and the reports listen to the same stream.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// A scenario begins.
+    Started {
+        /// Which one.
+        job: JobName,
+    },
+    /// It came to another stage.
+    Stage {
+        /// Which one.
+        job: JobName,
+        /// Where it is now.
+        stage: Stage,
+    },
+    /// The result is known; only the clean-up of `keep` may follow.
+    Finished {
+        /// Which one.
+        job: JobName,
+        /// Its record.
+        record: Box<ScenarioRecord>,
+    },
+    /// The machine is kept for people; it ends when they say so.
+    Kept {
+        /// Which one.
+        job: JobName,
+        /// How to attach, one command a line.
+        attach: Vec<String>,
+    },
+}
+
+/// A scenario on an image, and which repeat.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobName {
+    /// The scenario.
+    pub scenario: ScenarioName,
+    /// The image's name.
+    pub image: String,
+    /// From 1.
+    pub repeat: u32,
+}
+
+impl JobName {
+    /// Its folder's name.
+    pub fn dir(&self) -> String {
+        format!("{}.{}.{}", self.scenario, self.image, self.repeat)
+    }
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Overlay and injection.
+    Preparing,
+    /// From QEMU's start to readiness; counts the boots.
+    Booting(u32),
+    /// Looking for the condition.
+    Proving,
+    /// Asked; with the last phase reached.
+    Waiting(Phase),
+    /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
+    Finishing,
+}
+
+/// Whoever wants to know.
+pub type Listener = Arc<dyn Fn(RunEvent) + Send + Sync>;
+
+/// One scenario to run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The definition.
+    pub scenario: Arc<Scenario>,
+    /// The image.
+    pub image: Arc<Image>,
+    /// How to run the guest's instructions.
+    pub accelerator: Accelerator,
+    /// From 1.
+    pub repeat: u32,
+    /// The approved normalised record; another one is a failure. `None`: not compared.
+    pub approved: Option<String>,
+    /// Factor on every time limit.
+    pub deadline_scale: f64,
+    /// Boot without putting the conditions in place: the negative control of the proofs.
+    pub without_injection: bool,
+    /// Keep the machine after the result, until `cancel` says to end.
+    pub keep: bool,
+}
+
+impl Job {
+    /// Its name.
+    pub fn name(&self) -> JobName {
+        JobName {
+            scenario: self.scenario.name.clone(),
+            image: self.image.manifest.name.clone(),
+            repeat: self.repeat,
+        }
+    }
+
+    pub(crate) fn scaled(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.deadline_scale)
+    }
+}
+
+/// What a run found out, on its way to the record.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    pub(crate) boots: u32,
+    pub(crate) boot_time: Option<Duration>,
+    pub(crate) proofs: Vec<(String, Proof)>,
+    pub(crate) not_asked: Option<String>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) diagnosis: Option<Diagnosis>,
+}
+
+/// Runs one job. `None` when it was cancelled; the machine is gone then, and the start marker without a
+/// result tells.
+pub async fn run_scenario(
+    job: &Job,
+    store: &RunStore,
+    listener: &Listener,
+    cancel: watch::Receiver<bool>,
+) -> anyhow::Result<Option<ScenarioRecord>> {
+    let name = job.name();
+    let began = Instant::now();
+    let marker = serde_json::json!({ "scenario": name.scenario, "image": job.image.id, "repeat": name.repeat });
+    let dir = store.begin(&name.dir(), &marker)?;
+    listener(RunEvent::Started { job: name.clone() });
+    let timeline = Timeline::start();
+    let mut story = Story::default();
+    let mut cancelled = cancel.clone();
+
+    let mut booted = None;
+    let told = tokio::select! {
+        told = tell(job, &dir, &timeline, listener, &mut story, &mut booted) => told,
+        _ = cancelled.wait_for(|c| *c) => return Ok(None),
+    };
+    let outcome = match (told, story.outcome.take()) {
+        (Err(e), _) => Outcome::HostFailed { what: format!("{e:#}") },
+        (Ok(()), Some(outcome)) => outcome,
+        (Ok(()), None) => Outcome::HostFailed { what: "the run ended without an outcome".into() },
+    };
+    // Settled here, before anything is cleaned up: what we do to QEMU from now on is not the guest's doing.
+    timeline.add(Source::Host, Seen::Settled { outcome: outcome.kind().to_string() });
+    let observations = timeline.snapshot();
+
+    let mut damage = Damage::default();
+    if let Some((machine, folder)) = booted.as_mut() {
+        if job.keep && observations.last().is_some() && !process_ended(&observations) {
+            keep(job, machine, listener, cancel.clone()).await;
+        }
+        machine.clean_up().await;
+        damage = boot::read_damage(folder.path()).await;
+    }
+    drop(booted);
+    let record = make_record(job, &name, &story, outcome, &observations, damage, began.elapsed());
+    store.finish(&dir, &record, &timeline.snapshot())?;
+    listener(RunEvent::Finished { job: name, record: Box::new(record.clone()) });
+    Ok(Some(record))
+}
+
+/// Boots, proves, asks, watches, diagnoses. Whatever was found out stands in `story`, whenever this ends.
+async fn tell(
+    job: &Job,
+    dir: &Path,
+    timeline: &Timeline,
+    listener: &Listener,
+    story: &mut Story,
+    booted: &mut Option<(Machine, crate::machine::folder::RunFolder)>,
+) -> anyhow::Result<()> {
+    let stage = |stage: Stage| listener(RunEvent::Stage { job: job.name(), stage });
+    boot::until_ready(job, dir, timeline, &stage, story, booted).await?;
+    let Some((machine, _)) = booted.as_mut() else { anyhow::bail!("no machine was started") };
+    if story.outcome.is_some() {
+        return Ok(());
+    }
+    let guest = GuestDriver::new(job.image.manifest.family, machine.agent.clone());
+    stage(Stage::Proving);
+    prove(job, &guest, timeline, story).await;
+    if let Some(outcome) = settle::settled(&timeline.snapshot()) {
+        story.not_asked = Some("the guest ended before it was asked".into());
+        story.outcome = Some(outcome);
+        return Ok(());
+    }
+    if story.proofs.iter().any(|(_, proof)| !proof.present) {
+        story.not_asked = Some("a condition was not proven, so nothing was asked".into());
+        story.outcome = Some(Outcome::StillRunning);
+        return Ok(());
+    }
+    machine.look().await;
+    request::ask_and_watch(job, machine, timeline, &stage).await?;
+    let outcome = settle::at_deadline(&timeline.snapshot());
+    stage(Stage::Finishing);
+    machine.look().await;
+    let mut evidence = Evidence::from_timeline(&timeline.snapshot(), outcome.kind());
+    if outcome == Outcome::StillRunning {
+        match power_policy::effective_action(&guest).await {
+            Ok(action) => evidence.button_action = action,
+            Err(e) => timeline.add(Source::Agent, Seen::Note { what: format!("registry not read: {e}") }),
+        }
+    }
+    story.diagnosis = Some(diagnose(&evidence));
+    story.outcome = Some(outcome);
+    Ok(())
+}
+
+async fn prove(job: &Job, guest: &GuestDriver, timeline: &Timeline, story: &mut Story) {
+    for condition in &job.scenario.conditions {
+        let proof = match condition.prove(guest).await {
+            Ok(proof) => proof,
+            Err(e) => Proof { present: false, evidence: e.to_string() },
+        };
+        let (present, evidence) = (proof.present, proof.evidence.clone());
+        timeline.add(Source::Agent, Seen::Proof { condition: condition.id(), present, evidence });
+        story.proofs.push((condition.id(), proof));
+    }
+}
+
+fn process_ended(observations: &[Observation]) -> bool {
+    observations.iter().any(|o| matches!(o.what, Seen::ProcessExited { .. }))
+}
+
+/// Leaves the machine to people until they end it with Ctrl-C.
+async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: watch::Receiver<bool>) {
+    let attach = vec![
+        format!("socat - UNIX-CONNECT:{}   # QMP; a second client waits until the first has gone", machine.sockets.qmp.display()),
+        format!("kill {}   # end QEMU", machine.pid),
+    ];
+    listener(RunEvent::Kept { job: job.name(), attach });
+    let ended = machine.timeline().wait_for(Duration::from_secs(86_400), |o| {
+        matches!(o.what, Seen::ProcessExited { .. }).then_some(())
+    });
+    tokio::select! {
+        _ = ended => {}
+        _ = cancel.wait_for(|c| *c) => {}
+    }
+}
+
+fn make_record(
+    job: &Job,
+    name: &JobName,
+    story: &Story,
+    outcome: Outcome,
+    observations: &[Observation],
+    damage: Damage,
+    wall: Duration,
+) -> ScenarioRecord {
+    let manifest = &job.image.manifest;
+    let reached: Vec<Reached> = settle::phases(observations);
+    let unknown = || diagnose(&Evidence::from_timeline(observations, outcome.kind()));
+    let diagnosis = story.diagnosis.clone().unwrap_or_else(unknown);
+    let unproven: Vec<String> = story
+        .proofs
+        .iter()
+        .filter(|(_, proof)| !proof.present)
+        .map(|(id, proof)| format!("{id}: {}", proof.evidence))
+        .collect();
+    let tie = match job.scenario.request.by {
+        // The host's own deed needs no tie.
+        RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => Tie::Tied("SIGKILL".into()),
+        _ => settle::tie(observations),
+    };
+    let judgement = judge(
+        &job.scenario.expect,
+        &Findings {
+            family: manifest.family,
+            not_asked: story.not_asked.as_deref().filter(|_| unproven.is_empty()),
+            outcome: &outcome,
+            phases: &reached,
+            unproven: &unproven,
+            tie: &tie,
+            diagnosis: &diagnosis,
+            volume_dirty: damage.volume_dirty,
+            scale: job.deadline_scale,
+        },
+    );
+    let request = &job.scenario.request;
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let dir = name.dir();
+    let mut record = ScenarioRecord {
+        scenario: name.scenario.clone(),
+        image: ImageRef { name: manifest.name.clone(), id: job.image.id.clone(), family: manifest.family },
+        repeat: job.repeat,
+        request: RequestRef {
+            by: request.by,
+            presses: request.presses,
+            gap_ms: millis(request.gap.0),
+            deadline_ms: millis(job.scaled(request.deadline.0)),
+        },
+        accel: job.accelerator,
+        verdict: judgement.verdict,
+        reasons: judgement.reasons,
+        last_phase: reached.last().map(|r| r.phase),
+        phases: PhaseTimes::from_reached(&reached),
+        phase_sources: reached.iter().map(|r| PhaseSource { phase: r.phase, source: r.source }).collect(),
+        condition_proven: (!job.scenario.conditions.is_empty())
+            .then(|| story.proofs.len() == job.scenario.conditions.len() && unproven.is_empty()),
+        proofs: story
+            .proofs
+            .iter()
+            .map(|(id, p)| ProofRecord { condition: id.clone(), present: p.present, evidence: p.evidence.clone() })
+            .collect(),
+        delivery: delivery(observations),
+        outcome,
+        diagnosis,
+        damage,
+        boot_ms: story.boot_time.map(millis),
+        boots: story.boots,
+        probe_lines_damaged: u32::try_from(
+            observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),
+        )
+        .unwrap_or(u32::MAX),
+        wall_ms: millis(wall),
+        deadline_scale: job.deadline_scale,
+        attachments: attachments(observations, &dir),
+        dir,
+    };
+    compare_with_approved(job, &mut record);
+    record
+}
+
+/// A passing record must also look as the approved one.
+fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
+    let Some(approved) = &job.approved else { return };
+    let found = normal::normalised(record);
+    if record.verdict != Verdict::Pass || found.trim() == approved.trim() {
+        return;
+    }
+    record.verdict = Verdict::Fail;
+    for (is, was) in found.trim().lines().zip(approved.trim().lines()).filter(|(a, b)| a != b) {
+        record.reasons.push(format!("differs from the approved snapshot: `{is}`, approved `{was}`"));
+    }
+    record.reasons.push("`cargo insta review` after `cargo xtask test` approves a wanted change".into());
+}
+
+fn delivery(observations: &[Observation]) -> Delivery {
+    let listening = observations.iter().find_map(|o| match o.what {
+        Seen::ButtonRegisters { enabled, .. } => Some(enabled),
+        _ => None,
+    });
+    let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
+    Delivery { listening, taken: listening.map(|_| taken) }
+}
+
+fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
+    let file = |kind: &str, name: &str| Attachment { kind: kind.into(), path: format!("{dir}/{name}") };
+    let mut list =
+        vec![file("timeline", "timeline.jsonl"), file("console", "serial.log"), file("qemu-log", "qemu.log")];
+    list.extend(observations.iter().filter_map(|o| match &o.what {
+        Seen::ScreenChanged { file: name, .. } => Some(file("screen", name)),
+        _ => None,
+    }));
+    list
+}
+
+/// Whether a family's guests tell their readiness on COM1.
+pub(crate) fn speaks_probe(family: GuestFamily) -> bool {
+    family == GuestFamily::Reference
+}

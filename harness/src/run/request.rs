@@ -1,0 +1,119 @@
+//! Asking, and watching what comes of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::{Job, Stage};
+use crate::machine::{Machine, QMP_LIMIT, acpi};
+use crate::outcome::Phase;
+use crate::scenario::RequestMeans;
+use crate::settle::{self, PLUG};
+use crate::timeline::{Seen, Source, Timeline};
+
+/// How long a press may wait in PWRBTN_STS before it counts as not taken. The reference guest takes it in 2
+/// to 30 ms; a press that still waits after this was seen to wait for ever (findings, ReactOS).
+const TAKE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Asks as the scenario says and waits until the outcome is settled or the deadline comes.
+pub(super) async fn ask_and_watch(
+    job: &Job,
+    machine: &mut Machine,
+    timeline: &Timeline,
+    stage: &(dyn Fn(Stage) + Sync),
+) -> anyhow::Result<()> {
+    let request = &job.scenario.request;
+    let began = Instant::now();
+    let deadline = job.scaled(request.deadline.0);
+    stage(Stage::Waiting(Phase::Request));
+    for number in 1..=request.presses {
+        if number > 1 {
+            watch(timeline, job.scaled(request.gap.0), stage).await;
+            if settle::settled(&timeline.snapshot()).is_some() {
+                return Ok(());
+            }
+        }
+        ask(request.by, number, machine, timeline).await?;
+    }
+    watch(timeline, deadline.saturating_sub(began.elapsed()), stage).await;
+    Ok(())
+}
+
+async fn ask(by: RequestMeans, number: u32, machine: &mut Machine, timeline: &Timeline) -> anyhow::Result<()> {
+    let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
+    match by {
+        RequestMeans::AcpiButton => {
+            note_registers(machine, timeline).await;
+            requested("system_powerdown");
+            machine.press_power_button().await.context("pressing the power button")?;
+            see_it_taken(machine, timeline).await;
+        }
+        RequestMeans::GuestAgent => {
+            requested("guest-shutdown");
+            machine.agent.shutdown("powerdown", Duration::from_secs(5)).await.context("asking the guest agent")?;
+        }
+        RequestMeans::HardPowerOff => {
+            requested(PLUG);
+            machine.pull_the_plug().await;
+        }
+    }
+    Ok(())
+}
+
+async fn registers(machine: &Machine) -> Option<acpi::ButtonRegisters> {
+    acpi::read(&machine.qmp, machine.pm_base, QMP_LIMIT).await.ok().flatten()
+}
+
+async fn note_registers(machine: &Machine, timeline: &Timeline) {
+    if let Some(r) = registers(machine).await {
+        timeline.add(Source::Qmp, Seen::ButtonRegisters { enabled: r.enabled, pending: r.pending });
+    }
+}
+
+/// After a press: PWRBTN_STS is set if the guest listens, and cleared when its driver takes it. QEMU sets it
+/// when it handles the request in its main loop, which its POWERDOWN event tells.
+async fn see_it_taken(machine: &Machine, timeline: &Timeline) {
+    let powerdown = |o: &crate::timeline::Observation| match &o.what {
+        Seen::QmpEvent { name, .. } => (name == "POWERDOWN").then_some(()),
+        _ => None,
+    };
+    if timeline.wait_for(TAKE_LIMIT, powerdown).await.is_none() {
+        return;
+    }
+    let began = Instant::now();
+    while began.elapsed() < TAKE_LIMIT {
+        let Some(now) = registers(machine).await else { return };
+        if !now.enabled {
+            // Nobody listens: QEMU dropped the press without setting PWRBTN_STS.
+            return;
+        }
+        if !now.pending {
+            timeline.add(Source::Qmp, Seen::PressTaken);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    note_registers(machine, timeline).await;
+}
+
+/// Waits until the outcome is settled, at most `limit`, and tells each new phase.
+async fn watch(timeline: &Timeline, limit: Duration, stage: &(dyn Fn(Stage) + Sync)) {
+    let began = Instant::now();
+    let mut told = Phase::Request;
+    let mut changed = timeline.subscribe();
+    loop {
+        changed.mark_unchanged();
+        let so_far = timeline.snapshot();
+        if let Some(last) = settle::phases(&so_far).last().filter(|r| r.phase > told) {
+            told = last.phase;
+            stage(Stage::Waiting(told));
+        }
+        if settle::settled(&so_far).is_some() {
+            return;
+        }
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() || tokio::time::timeout(left, changed.changed()).await.is_err() {
+            return;
+        }
+    }
+}

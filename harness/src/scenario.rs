@@ -1,0 +1,319 @@
+//! Scenario definitions: TOML files that say what to do to which image and what to expect.
+//!
+//! A definition that does not fit is refused with file, line, and the values that are allowed there. The
+//! scenario's name is its file's name.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::image::GuestFamily;
+use crate::outcome::{Cause, OutcomeKind, Phase};
+
+/// A scenario's name: its file's name without `.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ScenarioName(pub String);
+
+impl fmt::Display for ScenarioName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A length of time in a definition, written as a number and a unit: `500ms`, `20s`, `2m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            let hint = "write a positive number and a unit (ms, s, m), such as \"500ms\", \"20s\" or \"2m\"";
+            serde::de::Error::custom(format!("`{text}` is no length of time; {hint}"))
+        };
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            _ => return Err(wrong()),
+        };
+        // A day is longer than any deadline that makes sense, and keeps sums of spans in bounds.
+        let total = number.checked_mul(millis).filter(|t| *t <= 86_400_000).ok_or_else(wrong)?;
+        Ok(Span(Duration::from_millis(total)))
+    }
+}
+
+/// How the host asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestMeans {
+    /// The ACPI power button: QMP `system_powerdown`.
+    AcpiButton,
+    /// The guest agent's `guest-shutdown`, which forces.
+    GuestAgent,
+    /// The host pulls the plug: SIGKILL to QEMU.
+    HardPowerOff,
+}
+
+impl fmt::Display for RequestMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RequestMeans::AcpiButton => "acpi-button",
+            RequestMeans::GuestAgent => "guest-agent",
+            RequestMeans::HardPowerOff => "hard-power-off",
+        })
+    }
+}
+
+/// The request of a scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// How the host asks.
+    pub by: RequestMeans,
+    /// How many times; 1 unless said.
+    #[serde(default = "one")]
+    pub presses: u32,
+    /// Time between two presses.
+    #[serde(default = "no_span")]
+    pub gap: Span,
+    /// How long after the first press the outcome is waited for.
+    pub deadline: Span,
+}
+
+/// When the guest counts as ready.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Readiness {
+    /// How long the boot may take, under TCG on two busy cores.
+    pub within: Span,
+}
+
+/// What must be observed for the verdict `pass`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// The outcome.
+    pub outcome: OutcomeKind,
+    /// The last phase reached, and with it every earlier one.
+    pub last_phase: Phase,
+    /// The diagnosed cause.
+    pub cause: Cause,
+    /// Whether the system volume must be left marked dirty (true) or clean (false); not checked when absent.
+    #[serde(default)]
+    pub volume_dirty: Option<bool>,
+    /// Time budget per phase, from the request; later than this is a failure.
+    #[serde(default)]
+    pub within: PhaseBudget,
+}
+
+/// The longest time a phase may take to be reached, from the request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each phase is documented at Phase")]
+pub struct PhaseBudget {
+    #[serde(default)]
+    pub reacted: Option<Span>,
+    #[serde(default)]
+    pub session_ended: Option<Span>,
+    #[serde(default)]
+    pub services_stopped: Option<Span>,
+    #[serde(default)]
+    pub powered_off: Option<Span>,
+}
+
+impl PhaseBudget {
+    /// The budget of one phase.
+    pub fn of(&self, phase: Phase) -> Option<Duration> {
+        let span = match phase {
+            Phase::Request => None,
+            Phase::Reacted => self.reacted,
+            Phase::SessionEnded => self.session_ended,
+            Phase::ServicesStopped => self.services_stopped,
+            Phase::PoweredOff => self.powered_off,
+        };
+        span.map(|s| s.0)
+    }
+}
+
+/// One scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The file's name; not part of the file.
+    #[serde(skip, default = "nameless")]
+    pub name: ScenarioName,
+    /// One sentence for people.
+    pub summary: String,
+    /// The image classes it runs on.
+    pub images: Vec<GuestFamily>,
+    /// What is wrong in the guest; empty for a control.
+    #[serde(default, rename = "condition")]
+    pub conditions: Vec<Condition>,
+    /// When the guest is ready.
+    pub readiness: Readiness,
+    /// How the host asks.
+    pub request: Request,
+    /// What must be observed.
+    pub expect: Expectation,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn no_span() -> Span {
+    Span(Duration::ZERO)
+}
+
+fn nameless() -> ScenarioName {
+    ScenarioName(String::new())
+}
+
+/// Why a definition cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file could not be read.
+    #[error("cannot read the scenario {path}: {source}; `cargo xtask list` shows the scenarios there are")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not fit the format; the message shows line and allowed values.
+    #[error("{path}:{line}: {what}\nSee \"How to add a scenario\" in README.md.")]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong there, with the line itself.
+        what: String,
+    },
+}
+
+impl Scenario {
+    /// Reads and checks one definition.
+    pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        Scenario::parse(&text, path, name)
+    }
+
+    /// Reads and checks a definition's text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path, name: String) -> Result<Scenario, ScenarioError> {
+        let mut scenario: Scenario = toml::from_str(text).map_err(|e| {
+            let at = e.span().map_or(0, |s| s.start);
+            let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+            let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+            let what = format!("{}\n    {}", e.message(), crate::text::printable(shown, 100));
+            ScenarioError::Format { path: path.to_owned(), line, what }
+        })?;
+        scenario.name = ScenarioName(name);
+        if let Some((key, what)) = scenario.contradiction() {
+            let line = text.lines().position(|l| l.trim_start().starts_with(key)).map_or(1, |n| n + 1);
+            return Err(ScenarioError::Format { path: path.to_owned(), line, what });
+        }
+        Ok(scenario)
+    }
+
+    /// The key of the first value that contradicts another, and why.
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        if self.images.is_empty() {
+            return Some(("images", "`images` is empty; allowed: reference, windows".into()));
+        }
+        if self.request.deadline.0.is_zero() {
+            return Some(("deadline", "`deadline` must be longer than 0".into()));
+        }
+        if self.request.presses == 0 {
+            return Some(("presses", "`presses` must be at least 1".into()));
+        }
+        let last_press = self.request.gap.0.saturating_mul(self.request.presses - 1);
+        if last_press >= self.request.deadline.0 {
+            return Some(("gap", "the last press would come after the deadline".into()));
+        }
+        let hard = self.request.by == RequestMeans::HardPowerOff;
+        if hard != (self.expect.outcome == OutcomeKind::HostKilled) {
+            let what = "outcome `host-killed` goes with request `hard-power-off`, and only with it";
+            return Some(("outcome", what.into()));
+        }
+        if (self.expect.outcome == OutcomeKind::PoweredOff) != (self.expect.last_phase == Phase::PoweredOff) {
+            let what = "outcome `powered-off` goes with last_phase `powered-off`, and only with it";
+            return Some(("last_phase", what.into()));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const GOOD: &str = r#"summary = "The button does nothing"
+images = ["reference"]
+
+[[condition]]
+kind = "power-button-policy"
+action = "nothing"
+
+[readiness]
+within = "2m"
+
+[request]
+by = "acpi-button"
+deadline = "20s"
+
+[expect]
+outcome = "still-running"
+last_phase = "request"
+cause = "power-button-policy"
+within = { reacted = "500ms" }
+"#;
+
+    fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+        Scenario::parse(text, Path::new("definitions/test.toml"), "test".into())
+    }
+
+    #[test]
+    fn a_definition_is_read_whole() {
+        let scenario = parse(GOOD).unwrap();
+        assert_eq!(scenario.name.0, "test");
+        assert_eq!(scenario.request.deadline.0, Duration::from_secs(20));
+        assert_eq!(scenario.request.presses, 1);
+        assert_eq!(scenario.expect.within.of(Phase::Reacted), Some(Duration::from_millis(500)));
+    }
+
+    #[rstest]
+    #[case::unknown_key("deadline = \"20s\"", "deadlime = \"20s\"")]
+    #[case::unknown_condition("kind = \"power-button-policy\"", "kind = \"gremlins\"")]
+    #[case::unknown_parameter("action = \"nothing\"", "action = \"explode\"")]
+    #[case::foreign_parameter("action = \"nothing\"", "action = \"nothing\"\ncolour = 1")]
+    #[case::negative_deadline("deadline = \"20s\"", "deadline = \"-20s\"")]
+    #[case::zero_deadline("deadline = \"20s\"", "deadline = \"0s\"")]
+    #[case::bare_number("deadline = \"20s\"", "deadline = 20")]
+    #[case::huge("deadline = \"20s\"", "deadline = \"99999999999999999999s\"")]
+    #[case::unknown_outcome("outcome = \"still-running\"", "outcome = \"alive\"")]
+    #[case::contradiction("outcome = \"still-running\"", "outcome = \"host-killed\"")]
+    #[case::no_presses("deadline = \"20s\"", "deadline = \"20s\"\npresses = 0")]
+    #[case::late_press("deadline = \"20s\"", "deadline = \"20s\"\npresses = 3\ngap = \"10s\"")]
+    #[case::no_image("images = [\"reference\"]", "images = []")]
+    #[case::missing_section("[readiness]\nwithin = \"2m\"", "")]
+    #[case::not_toml("[expect]", "[expect")]
+    fn what_does_not_fit_is_told_with_file_line_and_allowed_values(#[case] from: &str, #[case] to: &str) {
+        let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+        assert!(GOOD.contains(from));
+        let error = parse(&GOOD.replace(from, to)).unwrap_err();
+        insta::assert_snapshot!(name, error);
+    }
+}

@@ -1,0 +1,196 @@
+//! From the timeline to the outcome and the phases: pure functions, so that any order of events can be
+//! tried on them.
+
+use std::time::Duration;
+
+use softoff_guest_protocol::probe::ProbeEvent;
+
+use crate::outcome::{Outcome, Phase};
+use crate::text::printable;
+use crate::timeline::{Observation, Seen, Source};
+
+/// How pulling the plug is named in the timeline.
+pub const PLUG: &str = "SIGKILL";
+
+/// The outcome, if what was seen so far decides it. S3 decides nothing until the deadline, since a wake-up
+/// may follow: see [`at_deadline`].
+pub fn settled(observations: &[Observation]) -> Option<Outcome> {
+    let observations = last_boot(observations);
+    let mut to_disk = false;
+    let mut plug_pulled = false;
+    let mut requested = false;
+    for observation in observations {
+        match &observation.what {
+            Seen::Requested { by, .. } => {
+                requested = true;
+                plug_pulled |= by == PLUG;
+            }
+            Seen::ConsolePanic { line } => return Some(Outcome::Crashed { evidence: line.clone() }),
+            Seen::QmpEvent { name, data } => {
+                let text = |key: &str| data.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+                let guest = data.get("guest").and_then(|v| v.as_bool()) == Some(true);
+                match name.as_str() {
+                    "SUSPEND_DISK" => to_disk = true,
+                    "GUEST_PANICKED" | "GUEST_CRASHLOADED" => {
+                        return Some(Outcome::Crashed { evidence: format!("QMP {name}") });
+                    }
+                    // QEMU pauses a machine whose disk it cannot write: the host's trouble, not the guest's.
+                    "BLOCK_IO_ERROR" if text("action") == "stop" => {
+                        let reason = printable(text("reason"), 100);
+                        return Some(Outcome::HostFailed { what: format!("the host could not do disk I/O: {reason}") });
+                    }
+                    // Before the request a reset belongs to the boot.
+                    "RESET" if guest && requested => return Some(Outcome::Rebooted),
+                    "SHUTDOWN" => return Some(shut_down(guest, text("reason"), to_disk)),
+                    _ => {}
+                }
+            }
+            Seen::ProcessExited { code, signal } => {
+                // 9: SIGKILL, which is how the plug is pulled.
+                if plug_pulled && *signal == Some(9) {
+                    return Some(Outcome::HostKilled);
+                }
+                let how = match (code, signal) {
+                    (_, Some(signal)) => format!("QEMU was killed by signal {signal}"),
+                    (Some(code), _) => format!("QEMU ended with exit code {code}"),
+                    _ => "QEMU ended".to_owned(),
+                };
+                return Some(Outcome::HostFailed { what: how });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The part that belongs to the machine started last: an early kernel panic of the reference guest is booted
+/// over, and must not settle the boot after it.
+fn last_boot(observations: &[Observation]) -> &[Observation] {
+    let start = observations.iter().rposition(|o| matches!(o.what, Seen::MachineStarted { .. }));
+    observations.get(start.unwrap_or(0)..).unwrap_or_default()
+}
+
+/// What a SHUTDOWN event means (qapi/run-state.json, ShutdownCause).
+fn shut_down(guest: bool, reason: &str, to_disk: bool) -> Outcome {
+    match (guest, reason) {
+        (_, "guest-panic") => Outcome::Crashed { evidence: "QMP SHUTDOWN reason guest-panic".into() },
+        (true, "guest-reset") => Outcome::Rebooted,
+        (true, "guest-shutdown") if to_disk => Outcome::Hibernated,
+        (true, "guest-shutdown") => Outcome::PoweredOff,
+        _ => Outcome::HostFailed {
+            what: format!("QEMU shut the machine down itself (guest={guest}, reason {})", printable(reason, 40)),
+        },
+    }
+}
+
+/// The outcome when the time is over.
+pub fn at_deadline(observations: &[Observation]) -> Outcome {
+    if let Some(outcome) = settled(observations) {
+        return outcome;
+    }
+    let last = last_boot(observations).iter().rev().find_map(|o| match &o.what {
+        Seen::QmpEvent { name, .. } if name == "SUSPEND" => Some(Outcome::Suspended),
+        Seen::QmpEvent { name, .. } if name == "WAKEUP" => Some(Outcome::StillRunning),
+        _ => None,
+    });
+    last.unwrap_or(Outcome::StillRunning)
+}
+
+/// A phase that was reached: when, since the request, and what showed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Which phase.
+    pub phase: Phase,
+    /// Time since the first request.
+    pub after: Duration,
+    /// What showed it.
+    pub source: Source,
+}
+
+/// The phases that a run reached, in order. Each is taken from the earliest observation that shows it, at
+/// or after the request; a later phase implies the earlier ones, which then have no time of their own and
+/// are left out.
+pub fn phases(observations: &[Observation]) -> Vec<Reached> {
+    let request = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
+    let Some((start, rest)) = request.and_then(|at| Some((observations.get(at)?.at(), observations.get(at..)?)))
+    else {
+        return Vec::new();
+    };
+    let mut reached: Vec<Reached> = Vec::new();
+    for observation in rest {
+        let Some(phase) = shows(&observation.what) else { continue };
+        if reached.last().is_none_or(|last| last.phase < phase) {
+            let after = observation.at().saturating_sub(start);
+            reached.push(Reached { phase, after, source: observation.source });
+        }
+    }
+    reached
+}
+
+/// The phase that an observation shows.
+fn shows(seen: &Seen) -> Option<Phase> {
+    match seen {
+        Seen::Requested { .. } => Some(Phase::Request),
+        Seen::Probe(line) => match line.event {
+            ProbeEvent::SessionEnding { .. } => Some(Phase::Reacted),
+            ProbeEvent::SessionEnded => Some(Phase::SessionEnded),
+            ProbeEvent::ServicesStopped => Some(Phase::ServicesStopped),
+            _ => None,
+        },
+        Seen::QmpEvent { name, data } => match name.as_str() {
+            "SHUTDOWN" if data.get("reason").and_then(|r| r.as_str()) == Some("guest-shutdown") => {
+                Some(Phase::PoweredOff)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether the guest's end can be tied to the host's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tie {
+    /// It can; what shows it.
+    Tied(String),
+    /// It cannot; what is missing or speaks against it.
+    Loose(String),
+}
+
+/// Ties the guest's end to the request: nothing of it may begin before the request, and the guest must
+/// show that it took the request. A guest that went down by itself at that moment must not pass.
+pub fn tie(observations: &[Observation]) -> Tie {
+    let Some(request) = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. })) else {
+        return Tie::Loose("the guest ended before it was asked".into());
+    };
+    let (before, after) = observations.split_at(request);
+    let began = |o: &&Observation| shows(&o.what).is_some_and(|p| p > Phase::Request);
+    if let Some(early) = before.iter().find(began) {
+        return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));
+    }
+    let by_itself = after.iter().find_map(|o| match &o.what {
+        Seen::Probe(line) => match &line.event {
+            ProbeEvent::SessionEnding { by } if by != "button" && by != "agent" => Some(printable(by, 40)),
+            _ => None,
+        },
+        _ => None,
+    });
+    if let Some(by) = by_itself {
+        return Tie::Loose(format!("the guest says that its shutdown was begun by {by}"));
+    }
+    let shown = after.iter().find_map(|o| match &o.what {
+        Seen::PressTaken => Some("the guest's ACPI driver took the press (PWRBTN_STS)"),
+        Seen::Probe(line) => match &line.event {
+            ProbeEvent::ButtonPressed => Some("the guest reports the button"),
+            ProbeEvent::SessionEnding { by } if by == "agent" => Some("the guest reports the agent's request"),
+            _ => None,
+        },
+        _ => None,
+    });
+    match shown {
+        Some(what) => Tie::Tied(what.to_owned()),
+        None => Tie::Loose("nothing shows that the guest took the request".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

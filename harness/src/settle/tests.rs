@@ -1,0 +1,114 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+use softoff_guest_protocol::probe::{ProbeLine, VERSION};
+
+use super::*;
+
+fn qmp(name: &str, data: Value) -> Seen {
+    Seen::QmpEvent { name: name.into(), data }
+}
+
+fn probe(event: ProbeEvent) -> Seen {
+    Seen::Probe(ProbeLine { softoff: VERSION, src: "session".into(), pid: 1, seq: 1, up_ms: 0, event })
+}
+
+fn off() -> Seen {
+    qmp("SHUTDOWN", json!({"guest": true, "reason": "guest-shutdown"}))
+}
+
+fn asked(by: &str) -> Seen {
+    Seen::Requested { by: by.into(), number: 1 }
+}
+
+fn ending(by: &str) -> Seen {
+    probe(ProbeEvent::SessionEnding { by: by.into() })
+}
+
+/// One observation every 100 ms.
+fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
+    let source = |what: &Seen| match what {
+        Seen::Probe(_) => Source::Probe,
+        Seen::QmpEvent { .. } => Source::Qmp,
+        _ => Source::Host,
+    };
+    let stamped = seen.into_iter().enumerate();
+    stamped.map(|(n, what)| Observation { at_us: n as u64 * 100_000, source: source(&what), what }).collect()
+}
+
+#[rstest]
+#[case::obeyed(vec![asked("x"), off()], "powered-off")]
+#[case::hibernated_looks_like_off(vec![asked("x"), qmp("SUSPEND_DISK", json!(null)), off()], "hibernated")]
+#[case::reset(vec![asked("x"), qmp("RESET", json!({"guest": true, "reason": "guest-reset"}))], "rebooted")]
+#[case::reset_while_booting(vec![qmp("RESET", json!({"guest": true})), asked("x"), off()], "powered-off")]
+#[case::reset_by_host_tells_nothing(vec![asked("x"), qmp("RESET", json!({"guest": false}))], "still-running")]
+#[case::panic_then_off(vec![asked("x"), qmp("GUEST_PANICKED", json!({})), off()], "crashed")]
+#[case::crash_dump(vec![asked("x"), qmp("GUEST_CRASHLOADED", json!({})), off()], "crashed")]
+#[case::panic_reason(vec![asked("x"), qmp("SHUTDOWN", json!({"guest": true, "reason": "guest-panic"}))], "crashed")]
+#[case::panic_on_console(vec![asked("x"), Seen::ConsolePanic { line: "Kernel panic".into() }, off()], "crashed")]
+#[case::not_the_guest(vec![asked("x"), qmp("SHUTDOWN", json!({"guest": false, "reason": "host-signal"}))], "host-failed")]
+#[case::guest_flag_missing(vec![asked("x"), qmp("SHUTDOWN", json!({"reason": "guest-shutdown"}))], "host-failed")]
+#[case::newer_reason(vec![asked("x"), qmp("SHUTDOWN", json!({"guest": true, "reason": "solar-flare"}))], "host-failed")]
+#[case::qemu_died(vec![asked("x"), Seen::ProcessExited { code: None, signal: Some(11) }], "host-failed")]
+#[case::killed_by_another(vec![asked("x"), Seen::ProcessExited { code: None, signal: Some(9) }], "host-failed")]
+#[case::plug_pulled(vec![asked(PLUG), Seen::ProcessExited { code: None, signal: Some(9) }], "host-killed")]
+#[case::plug_pulled_too_late(vec![asked(PLUG), off(), Seen::ProcessExited { code: None, signal: Some(9) }], "powered-off")]
+#[case::disk_full(vec![asked("x"), qmp("BLOCK_IO_ERROR", json!({"action": "stop", "reason": "No space left"}))], "host-failed")]
+#[case::asleep(vec![asked("x"), qmp("SUSPEND", json!(null))], "suspended")]
+#[case::woken(vec![asked("x"), qmp("SUSPEND", json!(null)), qmp("WAKEUP", json!(null))], "still-running")]
+#[case::claims_only(vec![asked("x"), probe(ProbeEvent::PoweringOff)], "still-running")]
+#[case::nothing(vec![asked("x")], "still-running")]
+#[case::second_boot(
+    vec![
+        Seen::MachineStarted { pid: 1 },
+        Seen::ConsolePanic { line: "early".into() },
+        Seen::ProcessExited { code: Some(0), signal: None },
+        Seen::MachineStarted { pid: 2 },
+        asked("x"),
+        off(),
+    ],
+    "powered-off"
+)]
+fn outcomes_follow_from_events(#[case] seen: Vec<Seen>, #[case] outcome: &str) {
+    assert_eq!(at_deadline(&timeline(seen)).kind().to_string(), outcome);
+}
+
+#[test]
+fn phases_have_times_from_the_request_and_sources() {
+    let seen = vec![
+        probe(ProbeEvent::Booted),
+        asked("x"),
+        ending("button"),
+        probe(ProbeEvent::SessionEnded),
+        // A phase is not reached a second time.
+        ending("button"),
+        off(),
+    ];
+    let reached = phases(&timeline(seen));
+    let shown: Vec<_> = reached.iter().map(|r| (r.phase, r.after.as_millis(), r.source)).collect();
+    assert_eq!(
+        shown,
+        [
+            (Phase::Request, 0, Source::Host),
+            (Phase::Reacted, 100, Source::Probe),
+            (Phase::SessionEnded, 200, Source::Probe),
+            (Phase::PoweredOff, 400, Source::Qmp),
+        ]
+    );
+}
+
+#[test]
+fn without_a_request_there_are_no_phases() {
+    assert_eq!(phases(&timeline(vec![ending("button"), off()])), []);
+}
+
+#[rstest]
+#[case::taken(vec![asked("x"), Seen::PressTaken, off()], true)]
+#[case::reported(vec![asked("x"), probe(ProbeEvent::ButtonPressed), ending("button"), off()], true)]
+#[case::agent(vec![asked("x"), ending("agent"), off()], true)]
+#[case::before_it_was_asked(vec![off()], false)]
+#[case::began_before(vec![ending("button"), asked("x"), Seen::PressTaken, off()], false)]
+#[case::by_itself(vec![asked("x"), Seen::PressTaken, ending("timer"), off()], false)]
+#[case::at_that_moment_by_chance(vec![asked("x"), off()], false)]
+fn an_end_must_be_tied_to_the_request(#[case] seen: Vec<Seen>, #[case] tied: bool) {
+    assert_eq!(matches!(tie(&timeline(seen)), Tie::Tied(_)), tied);
+}

@@ -1,0 +1,206 @@
+//! The verdict: outcome, phases and cause held against the scenario's expectation.
+
+use std::time::Duration;
+
+use crate::diagnose::Diagnosis;
+use crate::image::GuestFamily;
+use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
+use crate::scenario::Expectation;
+use crate::settle::{Reached, Tie};
+
+/// Everything a verdict is made from.
+#[derive(Debug)]
+pub struct Findings<'a> {
+    /// Whose result it is.
+    pub family: GuestFamily,
+    /// Why there was no request at all, if so.
+    pub not_asked: Option<&'a str>,
+    /// What became of the machine.
+    pub outcome: &'a Outcome,
+    /// The phases reached.
+    pub phases: &'a [Reached],
+    /// Conditions that were not proven, each with what was found instead.
+    pub unproven: &'a [String],
+    /// Whether the end can be tied to the request.
+    pub tie: &'a Tie,
+    /// The diagnosis.
+    pub diagnosis: &'a Diagnosis,
+    /// Whether the system volume is marked dirty, when it could be read.
+    pub volume_dirty: Option<bool>,
+    /// Factor on every time budget, from `--deadline-scale`.
+    pub scale: f64,
+}
+
+/// A verdict with its reasons; a pass has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not a pass.
+    pub reasons: Vec<String>,
+}
+
+/// Judges. The order matters: a failed host says nothing about the guest, an unproven condition nothing
+/// about the cause, and only what is left can fail or pass.
+pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
+    let one = |verdict, reason: String| Judgement { verdict, reasons: vec![reason] };
+    if let Outcome::HostFailed { what } = found.outcome {
+        return one(Verdict::Infra, what.clone());
+    }
+    if let Outcome::Crashed { evidence } = found.outcome
+        && found.family == GuestFamily::Reference
+        && expect.outcome != OutcomeKind::Crashed
+    {
+        return one(Verdict::Infra, format!("the reference guest's kernel died: {evidence}"));
+    }
+    if let Some(why) = found.not_asked {
+        return one(Verdict::Inconclusive, why.to_owned());
+    }
+    if let Some(unproven) = found.unproven.first() {
+        return one(Verdict::Inconclusive, format!("the condition was not proven: {unproven}"));
+    }
+    let ended_itself = matches!(
+        found.outcome,
+        Outcome::PoweredOff | Outcome::Hibernated | Outcome::Suspended | Outcome::Rebooted
+    );
+    if ended_itself && let Tie::Loose(why) = found.tie {
+        return one(Verdict::Inconclusive, format!("the end is not tied to the request: {why}"));
+    }
+    let reasons = differences(expect, found);
+    let verdict = if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail };
+    Judgement { verdict, reasons }
+}
+
+fn differences(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let outcome = found.outcome.kind();
+    if outcome != expect.outcome {
+        reasons.push(format!("outcome is {outcome}, expected {}", expect.outcome));
+    }
+    let last = found.phases.last().map_or(Phase::Request, |r| r.phase);
+    if last != expect.last_phase {
+        reasons.push(format!("last phase is {last}, expected {}", expect.last_phase));
+    }
+    if found.diagnosis.cause != expect.cause {
+        reasons.push(format!("cause is {}, expected {}", found.diagnosis.cause, expect.cause));
+    }
+    let mark = |dirty| if dirty { "dirty" } else { "clean" };
+    match (expect.volume_dirty, found.volume_dirty) {
+        (Some(wanted), Some(is)) if wanted != is => {
+            reasons.push(format!("the system volume is marked {}, expected {}", mark(is), mark(wanted)));
+        }
+        (Some(_), None) => reasons.push("the system volume could not be read".into()),
+        _ => {}
+    }
+    for phase in Phase::ALL {
+        let Some(budget) = expect.within.of(phase).map(|b| b.mul_f64(found.scale)) else { continue };
+        match found.phases.iter().find(|r| r.phase == phase) {
+            Some(reached) if reached.after > budget => {
+                let seconds = |d: Duration| d.as_secs_f64();
+                let (after, budget) = (seconds(reached.after), seconds(budget));
+                reasons.push(format!("{phase} came after {after:.1} s, its budget is {budget:.1} s"));
+            }
+            Some(_) => {}
+            None => reasons.push(format!("{phase} has a time budget and was not observed")),
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Cause;
+    use crate::scenario::{PhaseBudget, Span};
+    use crate::timeline::Source;
+    use rstest::rstest;
+
+    fn expectation() -> Expectation {
+        Expectation {
+            outcome: OutcomeKind::PoweredOff,
+            last_phase: Phase::PoweredOff,
+            cause: Cause::None,
+            volume_dirty: Some(false),
+            within: PhaseBudget { powered_off: Some(Span(Duration::from_secs(10))), ..PhaseBudget::default() },
+        }
+    }
+
+    /// A passing run, changed by `change`, judged.
+    fn judged(change: impl FnOnce(&mut Run)) -> Judgement {
+        let mut run = Run {
+            family: GuestFamily::Reference,
+            outcome: Outcome::PoweredOff,
+            seconds: 5,
+            last: Phase::PoweredOff,
+            unproven: vec![],
+            tie: Tie::Tied("x".into()),
+            cause: Cause::None,
+            dirty: Some(false),
+            not_asked: None,
+        };
+        change(&mut run);
+        let after = Duration::from_secs(run.seconds);
+        let phases = [Reached { phase: run.last, after, source: Source::Qmp }];
+        let diagnosis = Diagnosis { cause: run.cause, also: vec![], evidence: vec![] };
+        judge(
+            &expectation(),
+            &Findings {
+                family: run.family,
+                not_asked: run.not_asked,
+                outcome: &run.outcome,
+                phases: &phases,
+                unproven: &run.unproven,
+                tie: &run.tie,
+                diagnosis: &diagnosis,
+                volume_dirty: run.dirty,
+                scale: 1.0,
+            },
+        )
+    }
+
+    struct Run {
+        family: GuestFamily,
+        outcome: Outcome,
+        seconds: u64,
+        last: Phase,
+        unproven: Vec<String>,
+        tie: Tie,
+        cause: Cause,
+        dirty: Option<bool>,
+        not_asked: Option<&'static str>,
+    }
+
+    #[test]
+    fn what_was_expected_passes() {
+        assert_eq!(judged(|_| {}), Judgement { verdict: Verdict::Pass, reasons: vec![] });
+    }
+
+    #[rstest]
+    #[case::other_outcome(|r: &mut Run| r.outcome = Outcome::StillRunning, Verdict::Fail)]
+    #[case::rebooted(|r: &mut Run| r.outcome = Outcome::Rebooted, Verdict::Fail)]
+    #[case::hibernated(|r: &mut Run| r.outcome = Outcome::Hibernated, Verdict::Fail)]
+    #[case::host_killed(|r: &mut Run| r.outcome = Outcome::HostKilled, Verdict::Fail)]
+    #[case::other_phase(|r: &mut Run| r.last = Phase::Reacted, Verdict::Fail)]
+    #[case::other_cause(|r: &mut Run| r.cause = Cause::Unknown, Verdict::Fail)]
+    #[case::left_dirty(|r: &mut Run| r.dirty = Some(true), Verdict::Fail)]
+    #[case::disk_unread(|r: &mut Run| r.dirty = None, Verdict::Fail)]
+    #[case::too_late(|r: &mut Run| r.seconds = 11, Verdict::Fail)]
+    #[case::unproven(|r: &mut Run| r.unproven = vec!["x".into()], Verdict::Inconclusive)]
+    #[case::not_tied(|r: &mut Run| r.tie = Tie::Loose("x".into()), Verdict::Inconclusive)]
+    #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]
+    #[case::host_failed(|r: &mut Run| r.outcome = Outcome::HostFailed { what: "x".into() }, Verdict::Infra)]
+    #[case::reference_panic(|r: &mut Run| r.outcome = Outcome::Crashed { evidence: "x".into() }, Verdict::Infra)]
+    #[case::windows_crash(
+        |r: &mut Run| { r.family = GuestFamily::Windows; r.outcome = Outcome::Crashed { evidence: "x".into() } },
+        Verdict::Fail
+    )]
+    #[case::failed_host_beats_unproven(
+        |r: &mut Run| { r.unproven = vec!["x".into()]; r.outcome = Outcome::HostFailed { what: "x".into() } },
+        Verdict::Infra
+    )]
+    fn anything_else_does_not_pass(#[case] change: fn(&mut Run), #[case] verdict: Verdict) {
+        let judgement = judged(change);
+        assert_eq!(judgement.verdict, verdict);
+        assert!(!judgement.reasons.is_empty());
+    }
+}

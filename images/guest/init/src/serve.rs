@@ -1,0 +1,119 @@
+//! PID 1 at rest: one event after another, from the button, the session, the agent, and the children.
+
+use std::net::TcpStream;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use nix::unistd::{Pid, sync};
+use softoff_guest_protocol::control::{ToInit, ToSession};
+use softoff_guest_protocol::probe::ProbeEvent;
+
+use crate::agent::Request;
+use crate::ending::{self, How};
+use crate::{log, procs, session};
+
+/// How long qemu-ga may take to end when it is told to.
+const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What happens to PID 1.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The ACPI power button was pressed.
+    Button,
+    /// The agent ran `/sbin/shutdown`.
+    Agent(Request),
+    /// The session program connected.
+    SessionConnected(TcpStream),
+    /// The session program asks for something.
+    Session(ToInit),
+    /// The session program's connection ended.
+    SessionGone,
+    /// A child process ended, and how.
+    Exited(Pid, String),
+}
+
+/// The programs that PID 1 started and must know again.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    /// The X server.
+    pub(crate) x: Option<Pid>,
+    /// qemu-ga; `None` when the machine has no port for it, or after `stop-agent`.
+    pub(crate) agent: Option<Pid>,
+    /// Wine's server.
+    pub(crate) wineserver: Option<Pid>,
+    /// Wine's explorer, which runs the session program in its desktop.
+    pub(crate) explorer: Option<Pid>,
+}
+
+/// Serves for ever.
+pub(crate) fn run(inbox: &Receiver<Event>, mut programs: Programs) -> anyhow::Result<()> {
+    let mut channel: Option<TcpStream> = None;
+    for event in inbox {
+        match event {
+            Event::Button => {
+                log::probe(ProbeEvent::ButtonPressed);
+                if !tell(&mut channel, &ToSession::PowerButton) {
+                    log::probe(ProbeEvent::RequestDiscarded { reason: "no-session".to_owned() });
+                }
+            }
+            Event::Agent(request) => {
+                let (message, how) = match request {
+                    Request::PowerOff => (ToSession::AgentShutdown, How::PowerOff),
+                    Request::Reboot => (ToSession::AgentReboot, How::Reboot),
+                };
+                // A forced end needs nobody's consent: without a session it goes straight on.
+                if !tell(&mut channel, &message) {
+                    ending::end(how, &programs);
+                }
+            }
+            Event::SessionConnected(stream) => channel = Some(stream),
+            Event::SessionGone => log::say("the session closed its channel"),
+            Event::Session(ask) => obey(ask, &mut programs),
+            Event::Exited(pid, how) => report_exit(pid, &how, &mut programs),
+        }
+    }
+    anyhow::bail!("every source of events has gone")
+}
+
+fn tell(channel: &mut Option<TcpStream>, message: &ToSession) -> bool {
+    let told = channel.as_mut().is_some_and(|stream| session::tell(stream, message));
+    if !told {
+        *channel = None;
+    }
+    told
+}
+
+fn obey(ask: ToInit, programs: &mut Programs) {
+    match ask {
+        ToInit::StopAgent => {
+            if let Some(agent) = programs.agent.take() {
+                procs::end(agent, AGENT_PATIENCE);
+            }
+        }
+        ToInit::PowerOff => ending::end(How::PowerOff, programs),
+        ToInit::Reboot => ending::end(How::Reboot, programs),
+        ToInit::Suspend => {
+            sync();
+            // Returns after the resume.
+            if let Err(error) = std::fs::write("/sys/power/state", "mem") {
+                log::trouble(&format!("the kernel refused S3: {error}"));
+            }
+        }
+        ToInit::Hibernate => log::trouble("the reference guest has no hibernation: its C: holds no hiberfil.sys"),
+    }
+}
+
+/// A program that should have stayed is worth a line; the guest goes on, as a broken system would.
+fn report_exit(pid: Pid, how: &str, programs: &mut Programs) {
+    for (slot, name) in [
+        (&mut programs.x, "Xorg"),
+        (&mut programs.agent, "qemu-ga"),
+        (&mut programs.wineserver, "wineserver"),
+        (&mut programs.explorer, "explorer"),
+    ] {
+        if *slot == Some(pid) {
+            *slot = None;
+            log::trouble(&format!("{name} ended ({how}): {}", procs::last_words(name)));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Executes what the state machine says. Whatever may wait runs in a thread of its own and gives its result back
+//! as an input, so that a request of the agent is heard while a hung program is being waited for.
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use softoff_guest_probe::report::Reporter;
+use softoff_guest_protocol::control::ToSession;
+use softoff_guest_protocol::probe::ProbeEvent;
+
+use crate::control::Control;
+use crate::flow::{Effect, Flow, Input};
+use crate::policy::{button_policy, limits};
+use crate::registry::{Registry, run_programs};
+use crate::screen::Ui;
+use crate::{apps, process, services};
+
+/// Waiting without a limit, as far as a guest lives.
+const FOR_EVER: Duration = Duration::from_secs(40 * 24 * 3600);
+
+/// Runs the session; returns only with the reason why it cannot go on.
+pub(crate) fn run(
+    ui: &'static Ui,
+    reporter: &'static Reporter,
+    inputs: &Sender<Input>,
+    received: &Receiver<Input>,
+) -> Result<(), String> {
+    let told = inputs.clone();
+    let control = Control::connect(move |message| {
+        let input = match message {
+            // The registry is read at the press, as the power manager does for a changed policy.
+            Some(ToSession::PowerButton) => Input::Press(button_policy(&Registry)),
+            Some(ToSession::AgentShutdown) => Input::Agent { reboot: false },
+            Some(ToSession::AgentReboot) => Input::Agent { reboot: true },
+            None => return reporter.trouble("init has closed the control channel"),
+        };
+        told.send(input).ok();
+    })?;
+    let mut session = Session { ui, reporter, inputs: inputs.clone(), control };
+    let mut flow = Flow::new();
+    start_programs(reporter);
+    session.perform(flow.step(Input::Ready))?;
+    reporter.report(ProbeEvent::DesktopReady { button_action: button_policy(&Registry).action.value() });
+    for input in received {
+        session.perform(flow.step(input))?;
+    }
+    Ok(())
+}
+
+/// Starts the Run programs, and waits until those with a window show it: then a press meets them.
+fn start_programs(reporter: &Reporter) {
+    let start = |command: String| match process::start(&command) {
+        Ok(started) => Some(started),
+        Err(why) => {
+            reporter.trouble(format!("a program of the Run key did not start: {why}"));
+            None
+        }
+    };
+    let started: Vec<_> = run_programs().into_iter().filter_map(start).collect();
+    for program in started {
+        program.wait_until_idle();
+    }
+}
+
+struct Session {
+    ui: &'static Ui,
+    reporter: &'static Reporter,
+    inputs: Sender<Input>,
+    control: Control,
+}
+
+impl Session {
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        effects.into_iter().try_for_each(|effect| self.perform_one(effect))
+    }
+
+    fn perform_one(&mut self, effect: Effect) -> Result<(), String> {
+        let reporter = self.reporter;
+        match effect {
+            Effect::Report(event) => reporter.report(event),
+            Effect::Show(screen) => self.ui.show(screen),
+            Effect::Ask(what) => self.control.ask(&what)?,
+            Effect::Release => apps::release(),
+            Effect::Query { round } => {
+                self.apart(move || Input::Answered {
+                    round,
+                    asked: apps::query(limits(&Registry), reporter),
+                });
+            }
+            Effect::Watch { round, processes } => self.apart(move || {
+                let limits = limits(&Registry);
+                let limit = if limits.auto_end { limits.kill_app } else { FOR_EVER };
+                let gone = apps::wait_for_blockers(&processes, limit);
+                if gone { Input::BlockersGone { round } } else { Input::PatienceOver { round } }
+            }),
+            Effect::EndApps(terminate) => self.apart(move || {
+                apps::end(&terminate, limits(&Registry), reporter);
+                Input::AppsGone
+            }),
+            Effect::StopServices => self.apart(move || {
+                services::stop_all(limits(&Registry), &Registry, reporter);
+                Input::ServicesGone
+            }),
+        }
+        Ok(())
+    }
+
+    fn apart(&self, work: impl FnOnce() -> Input + Send + 'static) {
+        let inputs = self.inputs.clone();
+        std::thread::spawn(move || {
+            inputs.send(work()).ok();
+        });
+    }
+}

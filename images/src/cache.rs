@@ -1,0 +1,76 @@
+//! Where images and what they are built from are kept, and the lock that lets one builder at a time work.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// The folder for everything that can be built or downloaded again: `$SOFTOFF_CACHE`, else
+/// `$XDG_CACHE_HOME/softoff`, else `~/.cache/softoff`; without a home, a folder under the temporary one.
+pub fn cache_root() -> PathBuf {
+    root_from(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+}
+
+fn root_from(var: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    var("SOFTOFF_CACHE")
+        .or_else(|| var("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("softoff")))
+        .or_else(|| var("HOME").map(|p| p.join(".cache/softoff")))
+        .unwrap_or_else(|| std::env::temp_dir().join("softoff-cache"))
+}
+
+/// The folder that holds finished images, one folder each.
+pub fn images(cache: &Path) -> PathBuf {
+    cache.join("images")
+}
+
+/// An exclusive lock on the cache, held until dropped. The kernel releases it with the process, so a
+/// killed builder leaves nothing to clean up.
+#[derive(Debug)]
+pub struct CacheLock {
+    _file: File,
+}
+
+impl CacheLock {
+    /// Takes the lock, waiting for another builder to finish; `waiting` is called once if there is one.
+    pub fn take(cache: &Path, waiting: impl FnOnce()) -> anyhow::Result<CacheLock> {
+        std::fs::create_dir_all(cache)
+            .with_context(|| format!("cannot make the cache folder {} (set SOFTOFF_CACHE)", cache.display()))?;
+        let path = cache.join("build.lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        if file.try_lock().is_err() {
+            waiting();
+            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        Ok(CacheLock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::own(&[("SOFTOFF_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")], "/a")]
+    #[case::xdg(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")], "/b/softoff")]
+    #[case::relative_xdg_is_void(&[("XDG_CACHE_HOME", "b"), ("HOME", "/c")], "/c/.cache/softoff")]
+    #[case::home(&[("HOME", "/c")], "/c/.cache/softoff")]
+    fn the_cache_follows_the_environment(#[case] vars: &[(&str, &str)], #[case] wanted: &str) {
+        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v));
+        assert_eq!(root_from(var), Path::new(wanted));
+    }
+
+    #[test]
+    fn the_lock_excludes_and_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = CacheLock::take(dir.path(), || panic!("nobody holds it")).unwrap();
+        let second = File::options().write(true).open(dir.path().join("build.lock")).unwrap();
+        assert!(second.try_lock().is_err());
+        drop(first);
+        assert!(second.try_lock().is_ok());
+    }
+}

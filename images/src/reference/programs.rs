@@ -1,0 +1,48 @@
+//! Step 6: our own programs, built by cargo: PID 1 for Linux, the session and the probe for Win32.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::progress::{Progress, note, step};
+use crate::toolchain::{self, WindowsPrograms};
+use crate::tools;
+
+/// The target of PID 1. glibc linked statically: the initial RAM disk has no libraries.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Everything of ours that goes into the image.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// PID 1 and its other names.
+    pub(crate) init: PathBuf,
+    /// The Win32 programs.
+    pub(crate) windows: WindowsPrograms,
+}
+
+/// Builds all of them.
+pub(crate) fn build(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Programs> {
+    let init = step(progress, "build the guest's init", || build_init(cache))?;
+    let windows = step(progress, "build the Win32 programs", || {
+        toolchain::build_windows_programs(cache, &mut |text| note(progress, text))
+    })?;
+    Ok(Programs { init, windows })
+}
+
+fn build_init(cache: &Path) -> anyhow::Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the images crate has no workspace")?;
+    let target_dir = cache.join("target-guest");
+    let mut cargo = tools::command("cargo");
+    // With --target the flags below reach the program only, not the build scripts of the host.
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--quiet", "--profile", "guest", "--package", "softoff-guest-init", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    tools::run(&mut cargo).context("softoff-guest-init does not build")?;
+    let built = target_dir.join(TARGET).join("guest/softoff-guest-init");
+    anyhow::ensure!(built.exists(), "cargo left no {}", built.display());
+    Ok(built)
+}

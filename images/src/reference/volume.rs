@@ -1,0 +1,266 @@
+//! Step 8: the system disk, laid out as Windows setup does: GPT, a Microsoft reserved partition, and one NTFS
+//! "Basic data partition". And the archive of what C: will hold.
+//!
+//! Nothing here needs root, a loop device or FUSE: partitions are files until they are copied into place.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use gptman::{GPT, GPTPartitionEntry};
+
+use super::hives::{HIVES, USER};
+use crate::toolchain::WindowsPrograms;
+use crate::tools;
+
+/// Bytes of a sector.
+const SECTOR: u64 = 512;
+/// Bytes of the whole disk. It is sparse in the qcow2.
+const DISK: u64 = 1 << 30;
+/// First sector of the reserved partition: 1 MiB, where Windows setup puts the first one.
+const RESERVED_START: u64 = 2048;
+/// 16 MiB, the size that Windows 10 and later use.
+const RESERVED_SECTORS: u64 = 16 * 2048;
+/// First sector of the NTFS partition.
+const SYSTEM_START: u64 = RESERVED_START + RESERVED_SECTORS;
+/// Last sector of the NTFS partition; the last MiB is the backup table's.
+const SYSTEM_END: u64 = DISK / SECTOR - 2048 - 1;
+
+/// E3C9E316-0B5C-4DB8-817D-F92DF00215AE, as it lies on disk.
+const TYPE_RESERVED: [u8; 16] =
+    [0x16, 0xe3, 0xc9, 0xe3, 0x5c, 0x0b, 0xb8, 0x4d, 0x81, 0x7d, 0xf9, 0x2d, 0xf0, 0x02, 0x15, 0xae];
+/// EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, as it lies on disk.
+const TYPE_BASIC_DATA: [u8; 16] =
+    [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
+
+/// Identities of disk and partitions: fixed, so that the same recipe gives the same disk.
+const fn identity(last: u8) -> [u8; 16] {
+    [0x50, 0x0f, 0x70, 0x50, 0x00, 0x00, 0x00, 0x40, 0x80, 0x00, 0, 0, 0, 0, 0, last]
+}
+
+/// How much [`collect`] packed, to be compared with what arrived on the volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// Plain files.
+    pub(crate) files: u64,
+    /// Folders.
+    pub(crate) folders: u64,
+    /// Bytes in the files.
+    pub(crate) bytes: u64,
+}
+
+/// Packs everything that C: holds into a tar archive: Wine's tree, our programs, the hives.
+pub(crate) fn collect(drive_c: &Path, programs: &WindowsPrograms, out: &Path) -> anyhow::Result<Content> {
+    let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let mut archive =
+        Archive { tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, file)), content: Content::default() };
+    archive.tree(drive_c, "")?;
+    for folder in ["softoff", "windows/system32/config", "windows/system32/winevt", "windows/system32/winevt/Logs"] {
+        if !drive_c.join(folder).exists() {
+            archive.folder(folder)?;
+        }
+    }
+    for (path, name) in [(&programs.session, "session.exe"), (&programs.probe, "probe.exe")] {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        archive.file(&format!("softoff/{name}"), &bytes)?;
+    }
+    anyhow::ensure!(drive_c.join("users").join(USER).exists(), "Wine made no profile for the user {USER}");
+    for hive in HIVES {
+        archive.file(hive.path, &hive.file()?)?;
+    }
+    let mut writer = archive.tar.into_inner()?;
+    writer.flush()?;
+    Ok(archive.content)
+}
+
+struct Archive<W: Write> {
+    tar: tar::Builder<W>,
+    content: Content,
+}
+
+impl<W: Write> Archive<W> {
+    /// A folder's content, in name order.
+    fn tree(&mut self, from: &Path, inside: &str) -> anyhow::Result<()> {
+        let entries = std::fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))?;
+        let mut names: Vec<String> =
+            entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        for name in names {
+            let path = from.join(&name);
+            let to = guest_path(inside, &name);
+            let kind = path.symlink_metadata()?;
+            // Wine links profile folders into the Linux home; on C: they are folders.
+            if kind.is_symlink() {
+                self.folder(&to)?;
+            } else if kind.is_dir() {
+                self.folder(&to)?;
+                self.tree(&path, &to)?;
+            } else {
+                self.file(&to, &std::fs::read(&path)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&mut self, path: &str) -> anyhow::Result<()> {
+        self.content.folders += 1;
+        self.append(path, tar::EntryType::Directory, 0o755, &[])
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        self.content.files += 1;
+        self.content.bytes += bytes.len() as u64;
+        self.append(path, tar::EntryType::Regular, 0o644, bytes)
+    }
+
+    fn append(&mut self, path: &str, kind: tar::EntryType, mode: u32, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(bytes.len() as u64);
+        self.tar.append_data(&mut header, path, bytes).with_context(|| format!("cannot pack {path}"))
+    }
+}
+
+/// Windows writes `Users`, Wine `users`. Wine finds it by any case.
+fn guest_path(inside: &str, name: &str) -> String {
+    match (inside, name) {
+        ("", "users") => "Users".to_owned(),
+        ("", name) => name.to_owned(),
+        (inside, name) => format!("{inside}/{name}"),
+    }
+}
+
+/// Makes the raw disk with its partitions and an empty NTFS volume.
+pub(crate) fn lay_out(disk: &Path) -> anyhow::Result<()> {
+    let mut file = File::options().create_new(true).read(true).write(true).open(disk)?;
+    file.set_len(DISK)?;
+    let mut table = GPT::new_from(&mut file, SECTOR, identity(1))?;
+    *table.partitions_entry(1)? = GPTPartitionEntry {
+        partition_type_guid: TYPE_RESERVED,
+        unique_partition_guid: identity(2),
+        starting_lba: RESERVED_START,
+        ending_lba: SYSTEM_START - 1,
+        attribute_bits: 0,
+        partition_name: "Microsoft reserved partition".into(),
+    };
+    *table.partitions_entry(2)? = GPTPartitionEntry {
+        partition_type_guid: TYPE_BASIC_DATA,
+        unique_partition_guid: identity(3),
+        starting_lba: SYSTEM_START,
+        ending_lba: SYSTEM_END,
+        attribute_bits: 0,
+        partition_name: "Basic data partition".into(),
+    };
+    table.write_into(&mut file)?;
+    GPT::write_protective_mbr_into(&mut file, SECTOR)?;
+
+    let partition = disk.with_extension("ntfs");
+    File::create(&partition)?.set_len((SYSTEM_END - SYSTEM_START + 1) * SECTOR)?;
+    tools::run(
+        tools::command("mkntfs")
+            .args(["--force", "--quick", "--quiet", "--label", "System", "--cluster-size", "4096"])
+            .args(["--sector-size", "512", "--heads", "255", "--sectors-per-track", "63"])
+            .args(["--partition-start", &SYSTEM_START.to_string()])
+            .arg(&partition),
+    )?;
+    copy_sparse(&partition, &mut file, SYSTEM_START * SECTOR)?;
+    std::fs::remove_file(&partition)?;
+    Ok(())
+}
+
+/// gptman's `Index` panics on a number out of range; its iterator does not.
+trait Entries {
+    fn partitions_entry(&mut self, number: u32) -> anyhow::Result<&mut GPTPartitionEntry>;
+}
+
+impl Entries for GPT {
+    fn partitions_entry(&mut self, number: u32) -> anyhow::Result<&mut GPTPartitionEntry> {
+        self.iter_mut().find(|(n, _)| *n == number).map(|(_, entry)| entry).context("the GPT has too few entries")
+    }
+}
+
+/// Copies a file to an offset of another, leaving holes where it holds zeros.
+fn copy_sparse(from: &Path, to: &mut File, offset: u64) -> anyhow::Result<()> {
+    let mut source = File::open(from)?;
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut at = offset;
+    loop {
+        let count = source.read(&mut buffer)?;
+        let Some(block) = buffer.get(..count).filter(|b| !b.is_empty()) else { return Ok(()) };
+        if block.iter().any(|byte| *byte != 0) {
+            to.seek(SeekFrom::Start(at))?;
+            to.write_all(block)?;
+        }
+        at += count as u64;
+    }
+}
+
+/// The raw disk as compressed qcow2, the base of every overlay.
+pub(crate) fn compress(raw: &Path, out: &Path) -> anyhow::Result<()> {
+    tools::run(
+        tools::command("qemu-img")
+            .args(["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"])
+            .arg(raw)
+            .arg(out),
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partitions_read_back_as_windows_lays_them_out() {
+        if tools::find("mkntfs").is_none() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("system.raw");
+        lay_out(&disk).unwrap();
+        let mut file = File::open(&disk).unwrap();
+        let table = GPT::find_from(&mut file).unwrap();
+        let entry = |n: u32| table.iter().find(|(i, _)| *i == n).map(|(_, e)| e.clone()).unwrap();
+        assert_eq!(entry(1).size().unwrap() * SECTOR, 16 << 20);
+        assert_eq!(entry(2).partition_name.as_str(), "Basic data partition");
+        let mut boot = [0u8; 512];
+        file.seek(SeekFrom::Start(entry(2).starting_lba * SECTOR)).unwrap();
+        file.read_exact(&mut boot).unwrap();
+        assert_eq!(&boot[3..11], b"NTFS    ");
+        assert_eq!(boot[28..32], (SYSTEM_START as u32).to_le_bytes(), "hidden sectors");
+    }
+
+    #[test]
+    fn the_archive_counts_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let drive = dir.path().join("drive_c");
+        std::fs::create_dir_all(drive.join("users").join(USER)).unwrap();
+        std::fs::create_dir_all(drive.join("windows/system32")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", drive.join("users/Softoff/Desktop")).unwrap();
+        std::fs::write(drive.join("windows/win.ini"), "[x]").unwrap();
+        let exe = dir.path().join("x.exe");
+        std::fs::write(&exe, "MZ").unwrap();
+        let programs = WindowsPrograms { session: exe.clone(), probe: exe };
+        let out = dir.path().join("files.tar");
+        let content = collect(&drive, &programs, &out).unwrap();
+        let mut archive = tar::Archive::new(File::open(&out).unwrap());
+        let mut found = Content::default();
+        let mut names = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            names.push(entry.path().unwrap().display().to_string());
+            match entry.header().entry_type() {
+                tar::EntryType::Directory => found.folders += 1,
+                _ => found.files += 1,
+            }
+            found.bytes += entry.size();
+        }
+        assert_eq!(found, content);
+        for wanted in ["Users/Softoff/NTUSER.DAT", "Users/Softoff/Desktop", "softoff/session.exe"] {
+            assert!(names.iter().any(|n| n.trim_end_matches('/') == wanted), "{wanted} is not in {names:?}");
+        }
+        assert!(!names.iter().any(|n| n.starts_with("users")));
+    }
+}
