@@ -21,7 +21,6 @@ pub const TOOLS: &[Tool] = &[
     Tool { program: "apt-get", package: "apt", used_for: "fetch the guest's Debian packages" },
     Tool { program: "apt-config", package: "apt", used_for: "carry the host's proxy settings over" },
     Tool { program: "dpkg-deb", package: "dpkg", used_for: "unpack the guest's Debian packages" },
-    Tool { program: "depmod", package: "kmod", used_for: "order the guest's kernel modules" },
     Tool { program: "xz", package: "xz-utils", used_for: "unpack the guest's kernel modules" },
     Tool { program: "zstd", package: "zstd", used_for: "compress the initial RAM disk" },
     Tool { program: "x86_64-w64-mingw32-strip", package: "binutils-mingw-w64-x86-64", used_for: "strip Wine's DLLs" },

@@ -1,1 +1,49 @@
-//! placeholder
+//! Scenario definitions (`definitions/*.toml`) and the approved snapshots of their outcomes
+//! (`snapshots/*.snap`).
+//!
+//! The suite in `tests/scenarios.rs` makes one test of each definition; `cargo xtask run` loads the same
+//! files and compares with the same snapshots.
+
+use std::path::{Path, PathBuf};
+
+use softoff_harness::image::GuestFamily;
+use softoff_harness::scenario::{Scenario, ScenarioError};
+
+/// This crate's folder in the source tree.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the definitions are.
+pub fn definitions_dir() -> PathBuf {
+    root().join("definitions")
+}
+
+/// All definitions, by name. The first that does not fit is the error.
+pub fn load_all() -> Result<Vec<Scenario>, ScenarioError> {
+    let dir = definitions_dir();
+    let entries =
+        std::fs::read_dir(&dir).map_err(|source| ScenarioError::Read { path: dir.clone(), source })?;
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    paths.sort();
+    paths.iter().map(|path| Scenario::load(path)).collect()
+}
+
+/// The name of a scenario's snapshot on a family of images.
+pub fn snapshot_name(scenario: &Scenario, family: GuestFamily) -> String {
+    let family = match family {
+        GuestFamily::Reference => "reference",
+        GuestFamily::Windows => "windows",
+    };
+    format!("{}.{family}", scenario.name)
+}
+
+/// The approved normalised record of a scenario, if there is one: the content of insta's snapshot file.
+pub fn approved(scenario: &Scenario, family: GuestFamily) -> Option<String> {
+    let file = root().join("snapshots").join(format!("{}.snap", snapshot_name(scenario, family)));
+    let text = std::fs::read_to_string(file).ok()?;
+    // insta writes a header between two lines of three dashes, then the content.
+    let content = text.strip_prefix("---\n")?.split_once("\n---\n")?.1;
+    Some(content.to_owned())
+}

@@ -1,2 +1,83 @@
-//! placeholder
-fn main() {}
+//! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
+
+mod commands;
+mod host_tools;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes, the same for every command.
+const EXIT_CODES: &str = "Exit codes:
+  0    everything as expected
+  1    a scenario failed
+  2    wrong usage: an unknown option, an invalid scenario file
+  3    infrastructure, or inconclusive: nothing is said about the guest
+  130  interrupted";
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about, after_help = EXIT_CODES)]
+/// Does a guest obey the ACPI power button, how fast, and if not, why?
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios: boot, inject, press the power button, record what happened
+    Run(commands::run::Args),
+    /// Run the project's own tests, the scenarios among them
+    Test(commands::test::Args),
+    /// List the scenarios
+    List(commands::list::Args),
+    /// Check what this machine has and what is missing
+    Doctor(commands::doctor::Args),
+    /// Build and show images
+    Image(commands::image::Args),
+    /// Show and prune the cache
+    Cache(commands::cache::Args),
+}
+
+/// What went wrong, by the exit code it leads to.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A scenario failed (1). Everything was already told.
+    Scenario,
+    /// Wrong usage (2).
+    Usage(anyhow::Error),
+    /// Infrastructure, or an inconclusive run (3); told already when `None`.
+    Infra(Option<anyhow::Error>),
+    /// Stopped by the user (130).
+    Interrupted,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Infra(Some(error))
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => commands::run::execute(&args),
+        Command::Test(args) => commands::test::execute(&args),
+        Command::List(args) => commands::list::execute(&args),
+        Command::Doctor(args) => commands::doctor::execute(&args),
+        Command::Image(args) => commands::image::execute(&args),
+        Command::Cache(args) => commands::cache::execute(&args),
+    };
+    let (code, error) = match result {
+        Ok(()) => (0, None),
+        Err(Failure::Scenario) => (1, None),
+        Err(Failure::Usage(error)) => (2, Some(error)),
+        Err(Failure::Infra(error)) => (3, error),
+        Err(Failure::Interrupted) => (130, None),
+    };
+    if let Some(error) = error {
+        eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+    }
+    ExitCode::from(code)
+}

@@ -43,7 +43,7 @@ impl Base {
         self.dir.join("vmlinuz")
     }
 
-    /// The kernel's module folder, with `modules.dep`.
+    /// The kernel's module folder.
     pub(crate) fn modules(&self) -> PathBuf {
         self.dir.join("modules")
     }
@@ -76,17 +76,12 @@ pub(crate) fn build_or_open(cache: &Path, progress: &dyn Progress) -> anyhow::Re
     Ok(base)
 }
 
-/// The kernel image and its modules, with the dependency list that its package makes when installed.
+/// The kernel image and its modules.
 fn take_kernel(unpacked: &Path, made: &Path) -> anyhow::Result<()> {
     let modules = unpacked.join("usr/lib/modules");
     let mut releases = std::fs::read_dir(&modules)?.flatten().map(|e| e.file_name());
     let release = releases.next().context("the kernel package has no modules")?;
     anyhow::ensure!(releases.next().is_none(), "the packages hold more than one kernel");
-    // depmod looks below BASE/lib/modules; the packages have only usr/lib.
-    if unpacked.join("lib").symlink_metadata().is_err() {
-        symlink("usr/lib", unpacked.join("lib"))?;
-    }
-    tools::run(tools::command("depmod").arg("-b").arg(unpacked).arg(&release))?;
     let image = format!("boot/vmlinuz-{}", release.to_string_lossy());
     std::fs::copy(unpacked.join(&image), made.join("vmlinuz")).with_context(|| format!("no {image}"))?;
     std::fs::rename(modules.join(&release), made.join("modules"))?;

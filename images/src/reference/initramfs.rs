@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -22,15 +22,13 @@ const FOR_SYSTEM: &[&str] =
 /// Loaded where the system volume is filled.
 const FOR_POPULATE: &[&str] = &["crc32c_generic", "virtio_pci", "virtio_blk", "ntfs3"];
 
-/// The lists' places in the archive; PID 1 reads them line by line, each line a file in `/modules`.
+/// The lists' places in the archive; PID 1 reads them line by line, each line a module: `/modules/NAME.ko`.
 const LISTS: &[(&str, &[&str])] =
     &[("modules/root", FOR_ROOT), ("modules/system", FOR_SYSTEM), ("modules/populate", FOR_POPULATE)];
 
 /// Writes the compressed archive to `out`.
 pub(crate) fn make(modules: &Path, init: &Path, out: &Path) -> anyhow::Result<()> {
-    let dep = std::fs::read_to_string(modules.join("modules.dep")).context("cannot read modules.dep")?;
-    let builtin = std::fs::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
-    let tree = Dependencies::parse(&dep, &builtin);
+    let kernel = Modules::find(modules)?;
     let mut cpio = Cpio::default();
     for folder in ["dev", "proc", "sys", "run", "newroot", "volume", "modules"] {
         cpio.folder(folder)?;
@@ -38,19 +36,13 @@ pub(crate) fn make(modules: &Path, init: &Path, out: &Path) -> anyhow::Result<()
     // Without a console node the kernel starts PID 1 with no standard output.
     cpio.character_device("dev/console", 5, 1)?;
     cpio.file("init", 0o755, &std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?)?;
-    let mut packed = Vec::new();
+    let mut loaded = Loaded::default();
     for (list, wanted) in LISTS {
-        let order = tree.order(wanted)?;
-        let mut text = String::new();
-        for path in &order {
-            let name = file_name(path);
-            text += &format!("{name}\n");
-            if !packed.contains(path) {
-                cpio.file(&format!("modules/{name}"), 0o644, &read_module(&modules.join(path))?)?;
-                packed.push(path.clone());
-            }
-        }
-        cpio.file(list, 0o644, text.as_bytes())?;
+        let order = kernel.order(wanted, &mut loaded)?;
+        cpio.file(list, 0o644, order.iter().map(|name| format!("{name}\n")).collect::<String>().as_bytes())?;
+    }
+    for (name, bytes) in &loaded.0 {
+        cpio.file(&format!("modules/{name}.ko"), 0o644, bytes)?;
     }
     compress(&cpio.finish()?, out)
 }
@@ -82,62 +74,80 @@ fn compress(bytes: &[u8], out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `kernel/fs/erofs/erofs.ko.xz` is packed as `erofs.ko`.
-fn file_name(path: &str) -> &str {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    name.strip_suffix(".xz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
+/// A module's name as the kernel uses it: `crc32c-intel.ko.xz` is `crc32c_intel`.
+fn module_name(file: &str) -> Option<String> {
+    file.split_once(".ko").map(|(stem, _)| stem.replace('-', "_"))
 }
 
-/// A module's name as `modprobe` takes it: no folder, no ending, underscores.
-fn module_name(path: &str) -> String {
-    file_name(path).trim_end_matches(".ko").replace('-', "_")
-}
+/// Unpacked modules by name, each read once.
+#[derive(Debug, Default)]
+struct Loaded(BTreeMap<String, Vec<u8>>);
 
-/// `modules.dep`: each module with those it needs, nearest first.
+/// The kernel's modules. What each one needs stands in the module itself (`.modinfo`, `depends=`), so that no
+/// `modules.dep` is wanted, which only an installed kernel has.
 #[derive(Debug)]
-struct Dependencies {
-    /// Path to the paths it needs.
-    needs: BTreeMap<String, Vec<String>>,
-    /// Name to path.
-    paths: BTreeMap<String, String>,
+struct Modules {
+    /// Name to file.
+    files: BTreeMap<String, PathBuf>,
     /// Names of what is compiled into the kernel.
     builtin: Vec<String>,
 }
 
-impl Dependencies {
-    fn parse(dep: &str, builtin: &str) -> Dependencies {
-        let lines = dep.lines().filter_map(|line| line.split_once(':'));
-        let needs: BTreeMap<String, Vec<String>> = lines
-            .map(|(path, rest)| (path.trim().to_owned(), rest.split_whitespace().map(str::to_owned).collect()))
-            .collect();
-        let paths = needs.keys().map(|path| (module_name(path), path.clone())).collect();
-        Dependencies { needs, paths, builtin: builtin.lines().map(module_name).collect() }
+impl Modules {
+    fn find(folder: &Path) -> anyhow::Result<Modules> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![folder.join("kernel")];
+        while let Some(next) = folders.pop() {
+            let entries = std::fs::read_dir(&next).with_context(|| format!("cannot list {}", next.display()))?;
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if let Some(name) = module_name(&entry.file_name().to_string_lossy()) {
+                    files.insert(name, entry.path());
+                }
+            }
+        }
+        let builtin = std::fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
+        let file_name = |path: &str| path.rsplit('/').next().and_then(module_name);
+        Ok(Modules { files, builtin: builtin.lines().filter_map(file_name).collect() })
     }
 
-    /// Paths in loading order: whatever a module needs stands before it.
-    fn order(&self, wanted: &[&str]) -> anyhow::Result<Vec<String>> {
+    /// Names in loading order: whatever a module needs stands before it.
+    fn order(&self, wanted: &[&str], loaded: &mut Loaded) -> anyhow::Result<Vec<String>> {
         let mut order = Vec::new();
         for name in wanted {
-            match self.paths.get(*name) {
-                Some(path) => self.add(path, &mut order, 0)?,
-                None if self.builtin.iter().any(|b| b == name) => {}
-                None => anyhow::bail!("the kernel has no module {name}"),
-            }
+            self.add(name, &mut order, loaded, 0)?;
         }
         Ok(order)
     }
 
-    fn add(&self, path: &str, order: &mut Vec<String>, depth: usize) -> anyhow::Result<()> {
-        anyhow::ensure!(depth < 64, "modules.dep has a circle at {path}");
-        if order.iter().any(|p| p == path) {
+    fn add(&self, name: &str, order: &mut Vec<String>, loaded: &mut Loaded, depth: usize) -> anyhow::Result<()> {
+        anyhow::ensure!(depth < 64, "the kernel's modules need each other in a circle, at {name}");
+        if order.iter().any(|n| n == name) {
             return Ok(());
         }
-        for needed in self.needs.get(path).into_iter().flatten().rev() {
-            self.add(needed, order, depth + 1)?;
+        let Some(file) = self.files.get(name) else {
+            anyhow::ensure!(self.builtin.iter().any(|b| b == name), "the kernel has no module {name}");
+            return Ok(());
+        };
+        if !loaded.0.contains_key(name) {
+            loaded.0.insert(name.to_owned(), read_module(file)?);
         }
-        order.push(path.to_owned());
+        let needed = loaded.0.get(name).map(|bytes| depends(bytes)).unwrap_or_default();
+        for other in needed {
+            self.add(&other, order, loaded, depth + 1)?;
+        }
+        order.push(name.to_owned());
         Ok(())
     }
+}
+
+/// The names in a module's `depends=`: its `.modinfo` is a row of zero-ended `key=value` texts.
+fn depends(module: &[u8]) -> Vec<String> {
+    let texts = module.split(|byte| *byte == 0).filter_map(|text| text.strip_prefix(b"depends="));
+    let names = texts.flat_map(|list| list.split(|byte| *byte == b','));
+    names.filter(|n| !n.is_empty()).map(|n| String::from_utf8_lossy(n).replace('-', "_")).collect()
 }
 
 /// A cpio archive in the kernel's `newc` format (Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -195,21 +205,32 @@ impl Cpio {
 mod tests {
     use super::*;
 
-    const DEP: &str = "kernel/fs/a/my-fs.ko.xz: kernel/lib/b.ko.xz kernel/lib/c.ko.xz\n\
-                       kernel/lib/b.ko.xz: kernel/lib/c.ko.xz\nkernel/lib/c.ko.xz:\n";
+    fn kernel(modules: &[(&str, &str)]) -> (tempfile::TempDir, Modules) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("kernel/fs")).unwrap();
+        for (file, needs) in modules {
+            let text = format!("ELF\0license=GPL\0depends={needs}\0name=x\0");
+            std::fs::write(dir.path().join("kernel/fs").join(file), text).unwrap();
+        }
+        std::fs::write(dir.path().join("modules.builtin"), "kernel/x/in-side.ko\n").unwrap();
+        let found = Modules::find(dir.path()).unwrap();
+        (dir, found)
+    }
 
     #[test]
     fn modules_come_after_what_they_need() {
-        let tree = Dependencies::parse(DEP, "kernel/x/inside.ko\n");
-        let order = tree.order(&["inside", "my_fs", "c"]).unwrap();
-        assert_eq!(order.iter().map(|p| file_name(p)).collect::<Vec<_>>(), ["c.ko", "b.ko", "my-fs.ko"]);
-        assert_eq!(tree.order(&["absent"]).unwrap_err().to_string(), "the kernel has no module absent");
+        let (_dir, kernel) = kernel(&[("my-fs.ko", "b,c"), ("b.ko", "c"), ("c.ko", "")]);
+        let mut loaded = Loaded::default();
+        assert_eq!(kernel.order(&["in_side", "my_fs", "c"], &mut loaded).unwrap(), ["c", "b", "my_fs"]);
+        assert_eq!(loaded.0.len(), 3);
+        let error = kernel.order(&["absent"], &mut loaded).unwrap_err();
+        assert_eq!(error.to_string(), "the kernel has no module absent");
     }
 
     #[test]
     fn a_circle_is_an_error() {
-        let tree = Dependencies::parse("a.ko: b.ko\nb.ko: a.ko\n", "");
-        assert!(tree.order(&["a"]).unwrap_err().to_string().contains("circle"));
+        let (_dir, kernel) = kernel(&[("a.ko", "b"), ("b.ko", "a")]);
+        assert!(kernel.order(&["a"], &mut Loaded::default()).unwrap_err().to_string().contains("circle"));
     }
 
     #[test]

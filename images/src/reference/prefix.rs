@@ -45,6 +45,8 @@ const TUNING: &str = r#"Windows Registry Editor Version 5.00
 
 /// Runs on the host, in the new namespaces: `$1` the root, `$2` the folder for the prefix.
 const OUTSIDE: &str = r#"set -e
+PATH="$PATH:/usr/sbin:/sbin"
+chroot=$(command -v chroot)
 mount --bind "$1" "$1"
 mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"
@@ -52,7 +54,7 @@ mount -t tmpfs tmp "$1/tmp"
 mount -t tmpfs run "$1/run"
 mount --bind "$2" "$1/mnt"
 exec env -i PATH=/usr/lib/wine:/usr/bin HOME=/tmp WINEPREFIX=/mnt WINEARCH=win64 WINEDEBUG=-all \
-    WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=" chroot "$1" /usr/bin/busybox sh -ec "$3"
+    WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe=" "$chroot" "$1" /usr/bin/busybox sh -ec "$3"
 "#;
 
 /// Runs in the chroot. wineserver writes the registry files when its last client has gone.

@@ -44,7 +44,7 @@ impl QmpEvent {
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Incoming {
+pub(super) enum Incoming {
     /// The answer to the command with this id.
     Reply {
         /// Our id.

@@ -55,7 +55,7 @@ fn load_modules(list: &str) -> anyhow::Result<()> {
     let folder = Path::new("/modules");
     let names = std::fs::read_to_string(folder.join(list)).with_context(|| format!("no module list {list}"))?;
     for name in names.lines() {
-        let loaded = File::open(folder.join(name))
+        let loaded = File::open(folder.join(format!("{name}.ko")))
             .map_err(anyhow::Error::from)
             .and_then(|file| Ok(finit_module(file, c"", ModuleInitFlags::empty())?));
         match loaded {

@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 use softoff_guest_probe::win32::{from_wide, wide};
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, ERROR_SUCCESS};
 use windows_sys::Win32::System::Registry::{
-    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, KEY_READ, RRF_RT_REG_DWORD, RRF_RT_REG_EXPAND_SZ,
+    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, KEY_READ, RRF_RT_REG_DWORD,
     RRF_RT_REG_SZ, RegCloseKey, RegEnumValueW, RegGetValueW, RegOpenKeyExW,
 };
 
@@ -52,14 +52,15 @@ impl Values for Registry {
         let (key, name) = (wide(key), wide(name));
         let mut text = vec![0u16; MAX_TEXT];
         let mut size = (text.len() * 2) as u32;
-        // SAFETY: both strings end with a zero; `size` is the size of `text` in bytes. RegGetValueW expands
-        // REG_EXPAND_SZ and adds a missing final zero.
+        // SAFETY: both strings end with a zero; `size` is the size of `text` in bytes. With this type
+        // RegGetValueW also takes REG_EXPAND_SZ and expands it (asking for both types is an error); it adds a
+        // missing final zero.
         let status = unsafe {
             RegGetValueW(
                 handle(root),
                 key.as_ptr(),
                 name.as_ptr(),
-                RRF_RT_REG_SZ | RRF_RT_REG_EXPAND_SZ,
+                RRF_RT_REG_SZ,
                 null_mut(),
                 text.as_mut_ptr().cast(),
                 &raw mut size,

@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub(crate) mod cache;
+pub(crate) mod doctor;
+pub(crate) mod image;
+pub(crate) mod list;
+pub(crate) mod run;
+pub(crate) mod test;

@@ -1,0 +1,263 @@
+//! `cargo xtask run`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow};
+use clap::ValueEnum;
+use globset::Glob;
+use softoff_harness::host::HostFingerprint;
+use softoff_harness::image::Image;
+use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
+use softoff_harness::machine::{QEMU, folder};
+use softoff_harness::outcome::Verdict;
+use softoff_harness::record::schema::SCHEMA;
+use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
+use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::scenario::Scenario;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::{Failure, host_tools, ui};
+
+/// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
+pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Run scenarios: boot, inject, press the power button, record what happened
+///
+/// Builds the reference image when the cache does not have it, and installs missing packages when it may
+/// (as root, or with passwordless sudo). Records go to target/softoff/runs/; `latest` is the newest.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask run
+  cargo xtask run --scenario control --repeat 5
+  cargo xtask run --scenario 'power-button-*' --keep
+  cargo xtask run --json > run.json")]
+pub(crate) struct Args {
+    /// Scenarios to run, as names or globs; all when absent
+    #[arg(long = "scenario", value_name = "GLOB")]
+    scenarios: Vec<String>,
+    /// Images: `reference`, or the path of an image folder with a manifest.json
+    #[arg(long = "image", value_name = "NAME|PATH", default_value = "reference")]
+    images: Vec<String>,
+    /// How the guest's instructions are run
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// Machines at the same time; as many as there are processors when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    jobs: Option<u32>,
+    /// Run each scenario so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
+    /// Multiply every time limit, for slow hosts
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
+    deadline_scale: f64,
+    /// Boot without putting the conditions in place: the negative control, which must end inconclusive
+    #[arg(long)]
+    without_injection: bool,
+    /// Keep each guest running after its result, and print how to attach; Ctrl-C ends it
+    #[arg(long)]
+    keep: bool,
+    /// Print run.json to standard output
+    #[arg(long)]
+    json: bool,
+    /// Where records go
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Install missing packages without asking whether this is a machine for it
+    #[arg(long)]
+    install: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accel {
+    /// KVM where a test boot passes, else TCG
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// Emulation
+    Tcg,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=1000.0).contains(&factor) { Ok(factor) } else { Err("must be between 0.1 and 1000".into()) }
+}
+
+pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
+    let scenarios = select(&args.scenarios)?;
+    let swept = folder::sweep();
+    if swept > 0 {
+        eprintln!("removed {swept} temporary folders of runs that were killed");
+    }
+    host_tools::ensure(args.install)?;
+    let accelerator = accelerator(args.accel)?;
+    let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
+    let jobs = plan(args, &scenarios, &images, accelerator);
+    if jobs.is_empty() {
+        let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
+        return Err(Failure::Usage(anyhow!(what)));
+    }
+    let run = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(run_all(args, jobs))?;
+    report(args, &run)
+}
+
+/// The scenarios whose names match; a pattern that matches none is a mistake.
+fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
+    let all: Vec<_> =
+        softoff_scenarios::load_all().map_err(|e| Failure::Usage(e.into()))?.into_iter().map(Arc::new).collect();
+    if patterns.is_empty() {
+        return Ok(all);
+    }
+    let mut chosen = vec![false; all.len()];
+    for pattern in patterns {
+        let glob = Glob::new(pattern).map_err(|e| Failure::Usage(anyhow!("--scenario {pattern}: {e}")))?.compile_matcher();
+        let mut matched = false;
+        for (scenario, chosen) in all.iter().zip(&mut chosen) {
+            if glob.is_match(&scenario.name.0) {
+                (*chosen, matched) = (true, true);
+            }
+        }
+        if !matched {
+            let what = format!("no scenario matches `{pattern}`; `cargo xtask list` shows the scenarios there are");
+            return Err(Failure::Usage(anyhow!(what)));
+        }
+    }
+    Ok(all.into_iter().zip(chosen).filter_map(|(s, chosen)| chosen.then_some(s)).collect())
+}
+
+fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
+    let wanted = match wanted {
+        Accel::Auto => AccelChoice::Auto,
+        Accel::Kvm => AccelChoice::Kvm,
+        Accel::Tcg => AccelChoice::Tcg,
+    };
+    let cache = softoff_images::cache::cache_root();
+    let (accelerator, sentence) = choose(wanted, Path::new(QEMU), Some(&cache), PREFLIGHT_LIMIT)?;
+    eprintln!("{sentence}");
+    Ok(accelerator)
+}
+
+fn open_image(name: &str) -> Result<Arc<Image>, Failure> {
+    if name == "reference" {
+        return Ok(Arc::new(ui::build::reference()?));
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
+        return Err(Failure::Usage(anyhow!(what)));
+    }
+    let image = Image::open(path).with_context(|| format!("the image {name} cannot be used"))?;
+    Ok(Arc::new(image))
+}
+
+fn plan(args: &Args, scenarios: &[Arc<Scenario>], images: &[Arc<Image>], accelerator: Accelerator) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for repeat in 1..=args.repeat {
+        for image in images {
+            let family = image.manifest.family;
+            for scenario in scenarios.iter().filter(|s| s.images.contains(&family)) {
+                jobs.push(Job {
+                    approved: softoff_scenarios::approved(scenario, family),
+                    scenario: scenario.clone(),
+                    image: image.clone(),
+                    accelerator,
+                    repeat,
+                    deadline_scale: args.deadline_scale,
+                    without_injection: args.without_injection,
+                    keep: args.keep,
+                });
+            }
+        }
+    }
+    jobs
+}
+
+async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
+    let began = Instant::now();
+    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = HostFingerprint::collect(Path::new(QEMU))?;
+    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
+    let store = RunStore::create(&out)?;
+    let (stop, cancel) = watch::channel(false);
+    tokio::spawn(stop_on_ctrl_c(stop));
+    let at_once = args.jobs.unwrap_or(host.cpus) as usize;
+    let places = Arc::new(Semaphore::new(at_once));
+    let listener = ui::live::listener();
+    let mut running = JoinSet::new();
+    for (number, job) in jobs.into_iter().enumerate() {
+        let (places, store, listener, mut cancel) = (places.clone(), store.clone(), listener.clone(), cancel.clone());
+        running.spawn(async move {
+            let place = tokio::select! {
+                place = places.acquire_owned() => place.ok(),
+                _ = cancel.wait_for(|c| *c) => None,
+            };
+            let result = match place {
+                Some(_) => run_scenario(&job, &store, &listener, cancel).await,
+                None => Ok(None),
+            };
+            (number, result)
+        });
+    }
+    let mut results: Vec<(usize, ScenarioRecord)> = Vec::new();
+    let mut trouble = None;
+    while let Some(done) = running.join_next().await {
+        match done {
+            Ok((number, Ok(Some(record)))) => results.push((number, record)),
+            Ok((_, Ok(None))) => {}
+            Ok((_, Err(e))) => trouble = trouble.or(Some(e)),
+            Err(e) => trouble = trouble.or(Some(anyhow!("a scenario's task ended badly: {e}"))),
+        }
+    }
+    results.sort_by_key(|(number, _)| *number);
+    let record = RunRecord {
+        schema: SCHEMA,
+        id: store.id(),
+        started_at,
+        wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        host,
+        interrupted: *cancel.borrow() && !args.keep,
+        results: results.into_iter().map(|(_, record)| record).collect(),
+    };
+    store.write_run(&record)?;
+    eprintln!("records: {}", store.dir().display());
+    match trouble {
+        Some(error) => Err(error),
+        None => Ok(record),
+    }
+}
+
+/// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
+/// with us.
+async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
+    stop.send_replace(true);
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+}
+
+fn report(args: &Args, run: &RunRecord) -> Result<(), Failure> {
+    eprintln!("{}", ui::summary::render(run));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
+    }
+    let any = |verdicts: &[Verdict]| run.results.iter().any(|r| verdicts.contains(&r.verdict));
+    if any(&[Verdict::Fail]) {
+        Err(Failure::Scenario)
+    } else if run.interrupted {
+        Err(Failure::Interrupted)
+    } else if any(&[Verdict::Infra, Verdict::Inconclusive]) {
+        Err(Failure::Infra(None))
+    } else {
+        Ok(())
+    }
+}

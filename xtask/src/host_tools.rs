@@ -1,0 +1,173 @@
+//! What the host must have, and how it gets there: the checks that `doctor` shows and `run` relies on.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use softoff_images::tools::{DEBIAN_KEYRING, TOOLS, find};
+
+/// A program or file that something needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// The program's name, or a file's path.
+    pub(crate) what: String,
+    /// The Debian package that brings it.
+    pub(crate) package: &'static str,
+    /// What for.
+    pub(crate) used_for: &'static str,
+    /// Where it was found.
+    pub(crate) found: Option<PathBuf>,
+    /// Whether anything works without it.
+    pub(crate) optional: bool,
+}
+
+/// The workspace's folder.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Everything that is checked, found or not.
+pub(crate) fn needs() -> Vec<Need> {
+    let program = |name: &str, package, used_for, optional| Need {
+        what: name.to_owned(),
+        package,
+        used_for,
+        found: find(name),
+        optional,
+    };
+    let file = |path: &str, package, used_for, optional| Need {
+        what: path.to_owned(),
+        package,
+        used_for,
+        found: Path::new(path).exists().then(|| path.into()),
+        optional,
+    };
+    let mut all = vec![
+        program("qemu-system-x86_64", "qemu-system-x86", "boot guests", false),
+        program("qemu-img", "qemu-utils", "make overlays", false),
+        program("hivexregedit", "libwin-hivex-perl", "edit registry hives offline", false),
+    ];
+    for tool in TOOLS.iter().filter(|t| t.program != "cargo") {
+        if !all.iter().any(|n| n.what == tool.program) {
+            all.push(program(tool.program, tool.package, tool.used_for, false));
+        }
+    }
+    all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", false));
+    let (code, package) = ("/usr/share/OVMF", "ovmf");
+    all.push(file(code, package, "boot images that want UEFI", true));
+    all.push(file("/dev/fuse", "fuse3", "write back hives that have grown (not needed yet)", true));
+    all
+}
+
+/// The packages that are missing and needed.
+pub(crate) fn missing_packages(needs: &[Need]) -> Vec<&'static str> {
+    let missing: BTreeSet<_> = needs.iter().filter(|n| n.found.is_none() && !n.optional).map(|n| n.package).collect();
+    missing.into_iter().collect()
+}
+
+/// The one line that installs them.
+pub(crate) fn apt_line(packages: &[&str]) -> String {
+    format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
+}
+
+/// Makes sure that everything needed is there: installs it as root, with passwordless sudo, or when told to;
+/// otherwise says the one line to type.
+pub(crate) fn ensure(install: bool) -> anyhow::Result<()> {
+    let packages = missing_packages(&needs());
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let line = apt_line(&packages);
+    if find("apt-get").is_none() {
+        bail!("missing here: {}; install them with your system's package manager", packages.join(", "));
+    }
+    let Some(root) = root_prefix(install) else {
+        bail!("{} packages are missing; install them with\n  {line}\nor let this do it: --install", packages.len());
+    };
+    eprintln!("installing {} (missing on this machine)", packages.join(" "));
+    apt(&root, &["update", "-q"]).context("updating the package lists")?;
+    if apt(&root, &install_words(&packages, None)).is_err() {
+        // A newer qemu-utils from elsewhere (a backport) keeps the distribution's QEMU out; QEMU's packages
+        // must be of one version.
+        let version = candidate("qemu-system-x86").with_context(|| format!("apt could not install; try\n  {line}"))?;
+        eprintln!("apt refused; trying again with all QEMU packages at version {version}");
+        apt(&root, &install_words(&packages, Some(&version)))
+            .with_context(|| format!("apt could not install what is missing; try\n  {line}"))?;
+    }
+    let still = missing_packages(&needs());
+    if !still.is_empty() {
+        bail!("still missing after the installation: {}; `cargo xtask doctor` shows what for", still.join(", "));
+    }
+    Ok(())
+}
+
+fn install_words<'a>(packages: &[&'a str], qemu: Option<&str>) -> Vec<std::borrow::Cow<'a, str>> {
+    let mut words: Vec<std::borrow::Cow<'a, str>> = ["install", "-y", "-q", "--no-install-recommends"].map(Into::into).into();
+    words.extend(packages.iter().filter(|p| qemu.is_none() || !p.starts_with("qemu-")).map(|p| (*p).into()));
+    if let Some(version) = qemu {
+        words.push("--allow-downgrades".into());
+        words.extend(["qemu-system-x86", "qemu-utils"].map(|p| format!("{p}={version}").into()));
+    }
+    words
+}
+
+/// The words before `apt-get` that make it run as root; `None` when nobody may.
+fn root_prefix(install: bool) -> Option<Vec<&'static str>> {
+    if nix::unistd::geteuid().is_root() {
+        return Some(vec![]);
+    }
+    let silent = |words: &[&str]| {
+        let mut command = Command::new(words.first().copied().unwrap_or("true"));
+        command.args(words.get(1..).unwrap_or_default());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    if silent(&["sudo", "-n", "true"]) {
+        return Some(vec!["sudo", "-n"]);
+    }
+    install.then(|| vec!["sudo"])
+}
+
+fn apt(root: &[&str], words: &[impl AsRef<str>]) -> anyhow::Result<()> {
+    let mut all: Vec<&str> = root.to_vec();
+    // Through `env`, since sudo drops what we would set ourselves.
+    all.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    all.extend(words.iter().map(AsRef::as_ref));
+    let (first, rest) = all.split_first().context("no command")?;
+    // apt's own output goes to standard error: standard output may be JSON for a program.
+    let status = Command::new(first).args(rest).stdout(std::io::stderr()).status().context("cannot start apt-get")?;
+    anyhow::ensure!(status.success(), "`{}` ended with {status}", all.join(" "));
+    Ok(())
+}
+
+/// The version that apt would install.
+fn candidate(package: &str) -> Option<String> {
+    let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find_map(|l| l.trim().strip_prefix("Candidate: ").map(str::to_owned)).filter(|v| v != "(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_and_needed_is_installed() {
+        let need = |package, found: bool, optional| Need {
+            what: "x".into(),
+            package,
+            used_for: "",
+            found: found.then(PathBuf::new),
+            optional,
+        };
+        let needs = [need("b", false, false), need("a", false, false), need("b", false, false), need("c", true, false), need("d", false, true)];
+        assert_eq!(missing_packages(&needs), ["a", "b"]);
+        assert_eq!(apt_line(&["a", "b"]), "sudo apt-get install --no-install-recommends a b");
+    }
+
+    #[test]
+    fn qemu_packages_are_pinned_to_one_version_on_the_second_try() {
+        let words = install_words(&["erofs-utils", "qemu-system-x86"], Some("1:7.2"));
+        assert_eq!(words.join(" "), "install -y -q --no-install-recommends erofs-utils --allow-downgrades qemu-system-x86=1:7.2 qemu-utils=1:7.2");
+    }
+}

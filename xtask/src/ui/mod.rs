@@ -1,0 +1,26 @@
+//! What people see: live lines in a terminal, plain lines elsewhere, tables at the end.
+
+pub(crate) mod build;
+pub(crate) mod live;
+pub(crate) mod summary;
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// A table as wide as the terminal allows.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.to_vec());
+    table.add_rows(rows);
+    table
+}
+
+/// Seconds with one decimal.
+pub(crate) fn seconds(duration: std::time::Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Whether standard error is a terminal where lines may be redrawn.
+pub(crate) fn is_live() -> bool {
+    console::user_attended_stderr() && std::env::var_os("CI").is_none()
+}

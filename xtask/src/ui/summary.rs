@@ -1,0 +1,51 @@
+//! The closing table of a run.
+
+use std::time::Duration;
+
+use softoff_harness::image::GuestFamily;
+use softoff_harness::outcome::{Cause, Verdict};
+use softoff_harness::record::RunRecord;
+
+use super::{live, seconds, table};
+
+/// The table and one line of counts.
+pub(crate) fn render(run: &RunRecord) -> String {
+    let rows = run.results.iter().map(|r| {
+        let cause = match r.diagnosis.cause {
+            Cause::None => "-".to_owned(),
+            cause => cause.to_string(),
+        };
+        vec![
+            r.scenario.to_string(),
+            r.image.name.clone(),
+            r.outcome.kind().to_string(),
+            live::verdict(r.verdict),
+            r.phases.powered_off_ms.map_or("-".to_owned(), |ms| seconds(Duration::from_millis(ms))),
+            r.last_phase.map_or("-".to_owned(), |p| p.to_string()),
+            cause,
+        ]
+    });
+    let header = ["scenario", "image", "outcome", "verdict", "request to off", "last phase", "cause"];
+    let mut out = table(&header, rows.collect()).to_string();
+    let count = |verdict: Verdict| run.results.iter().filter(|r| r.verdict == verdict).count();
+    let all = [
+        Verdict::Pass,
+        Verdict::Fail,
+        Verdict::Inconclusive,
+        Verdict::Infra,
+        Verdict::KnownIssue,
+        Verdict::Flaky,
+        Verdict::Skipped,
+    ];
+    let counts: Vec<String> =
+        all.into_iter().filter(|v| count(*v) > 0).map(|v| format!("{} {v}", count(v))).collect();
+    let wall = seconds(Duration::from_millis(run.wall_ms));
+    out.push_str(&format!("\n{} in {wall}", if counts.is_empty() { "nothing ran".into() } else { counts.join(", ") }));
+    if run.interrupted {
+        out.push_str("; interrupted, so this is partial");
+    }
+    if run.results.iter().any(|r| r.image.family == GuestFamily::Reference) {
+        out.push_str("\nreference results come from Softoff's reference guest; they are not Windows results");
+    }
+    out
+}
