@@ -27,7 +27,8 @@ pub struct Evidence {
 impl Evidence {
     /// Collects what the timeline shows; the registry is added by who asked the agent.
     pub fn from_timeline(observations: &[Observation], outcome: OutcomeKind) -> Evidence {
-        let requested = observations.iter().find_map(|o| matches!(o.what, Seen::Requested { .. }).then_some(o.at_us));
+        let requested =
+            observations.iter().find_map(|o| matches!(o.what, Seen::Requested { .. }).then_some(o.at_us));
         let after = |o: &&Observation| requested.is_some_and(|at| o.at_us >= at);
         let registers = observations.iter().any(|o| matches!(o.what, Seen::ButtonRegisters { .. }));
         let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));

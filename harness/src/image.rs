@@ -223,8 +223,8 @@ impl Image {
         let image = Image::open_unverified(dir)?;
         for (name, wanted) in &image.manifest.files {
             let path = image.dir.join(name);
-            let found =
-                Sha256Hex::of_file(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
+            let found = Sha256Hex::of_file(&path)
+                .map_err(|source| ImageError::Read { path: path.clone(), source })?;
             if found != *wanted {
                 return Err(ImageError::Damaged { path, wanted: wanted.clone(), found });
             }
@@ -235,10 +235,9 @@ impl Image {
     /// Reads the manifest only; for listing, never for booting.
     pub fn open_unverified(dir: &Path) -> Result<Image, ImageError> {
         let path = dir.join(MANIFEST);
-        let text =
-            std::fs::read(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
+        let text = std::fs::read(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
         if manifest.schema != 1 {
             return Err(ImageError::Schema { path, found: manifest.schema });
         }
@@ -301,7 +300,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_image(dir.path());
         std::fs::write(dir.path().join("system.qcow2"), b"disc").unwrap();
-        assert!(matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("system.qcow2")));
+        assert!(
+            matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("system.qcow2"))
+        );
     }
 
     #[test]

@@ -311,7 +311,13 @@ within = { reacted = "500ms" }
     #[case::missing_section("[readiness]\nwithin = \"2m\"", "")]
     #[case::not_toml("[expect]", "[expect")]
     fn what_does_not_fit_is_told_with_file_line_and_allowed_values(#[case] from: &str, #[case] to: &str) {
-        let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+        let name = std::thread::current()
+            .name()
+            .unwrap_or_default()
+            .rsplit("::")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         assert!(GOOD.contains(from));
         let error = parse(&GOOD.replace(from, to)).unwrap_err();
         insta::assert_snapshot!(name, error);

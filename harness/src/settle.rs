@@ -37,7 +37,9 @@ pub fn settled(observations: &[Observation]) -> Option<Outcome> {
                     // QEMU pauses a machine whose disk it cannot write: the host's trouble, not the guest's.
                     "BLOCK_IO_ERROR" if text("action") == "stop" => {
                         let reason = printable(text("reason"), 100);
-                        return Some(Outcome::HostFailed { what: format!("the host could not do disk I/O: {reason}") });
+                        return Some(Outcome::HostFailed {
+                            what: format!("the host could not do disk I/O: {reason}"),
+                        });
                     }
                     // Before the request a reset belongs to the boot.
                     "RESET" if guest && requested => return Some(Outcome::Rebooted),
@@ -78,7 +80,10 @@ fn shut_down(guest: bool, reason: &str, to_disk: bool) -> Outcome {
         (true, "guest-shutdown") if to_disk => Outcome::Hibernated,
         (true, "guest-shutdown") => Outcome::PoweredOff,
         _ => Outcome::HostFailed {
-            what: format!("QEMU shut the machine down itself (guest={guest}, reason {})", printable(reason, 40)),
+            what: format!(
+                "QEMU shut the machine down itself (guest={guest}, reason {})",
+                printable(reason, 40)
+            ),
         },
     }
 }
@@ -112,7 +117,8 @@ pub struct Reached {
 /// are left out.
 pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     let request = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
-    let Some((start, rest)) = request.and_then(|at| Some((observations.get(at)?.at(), observations.get(at..)?)))
+    let Some((start, rest)) =
+        request.and_then(|at| Some((observations.get(at)?.at(), observations.get(at..)?)))
     else {
         return Vec::new();
     };
@@ -181,7 +187,9 @@ pub fn tie(observations: &[Observation]) -> Tie {
         Seen::PressTaken => Some("the guest's ACPI driver took the press (PWRBTN_STS)"),
         Seen::Probe(line) => match &line.event {
             ProbeEvent::ButtonPressed => Some("the guest reports the button"),
-            ProbeEvent::SessionEnding { by } if by == "agent" => Some("the guest reports the agent's request"),
+            ProbeEvent::SessionEnding { by } if by == "agent" => {
+                Some("the guest reports the agent's request")
+            }
             _ => None,
         },
         _ => None,

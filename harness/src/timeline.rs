@@ -186,11 +186,7 @@ pub struct Timeline {
 impl Timeline {
     /// An empty timeline whose clock starts now.
     pub fn start() -> Timeline {
-        Timeline {
-            clock: RunClock::start(),
-            inner: Arc::default(),
-            count: Arc::new(watch::Sender::new(0)),
-        }
+        Timeline { clock: RunClock::start(), inner: Arc::default(), count: Arc::new(watch::Sender::new(0)) }
     }
 
     /// The run's clock.

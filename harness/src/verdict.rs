@@ -121,7 +121,10 @@ mod tests {
             last_phase: Phase::PoweredOff,
             cause: Cause::None,
             volume_dirty: Some(false),
-            within: PhaseBudget { powered_off: Some(Span(Duration::from_secs(10))), ..PhaseBudget::default() },
+            within: PhaseBudget {
+                powered_off: Some(Span(Duration::from_secs(10))),
+                ..PhaseBudget::default()
+            },
         }
     }
 

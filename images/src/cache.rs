@@ -33,8 +33,9 @@ pub struct CacheLock {
 impl CacheLock {
     /// Takes the lock, waiting for another builder to finish; `waiting` is called once if there is one.
     pub fn take(cache: &Path, waiting: impl FnOnce()) -> anyhow::Result<CacheLock> {
-        std::fs::create_dir_all(cache)
-            .with_context(|| format!("cannot make the cache folder {} (set SOFTOFF_CACHE)", cache.display()))?;
+        std::fs::create_dir_all(cache).with_context(|| {
+            format!("cannot make the cache folder {} (set SOFTOFF_CACHE)", cache.display())
+        })?;
         let path = cache.join("build.lock");
         let file = File::options()
             .create(true)

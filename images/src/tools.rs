@@ -23,8 +23,16 @@ pub const TOOLS: &[Tool] = &[
     Tool { program: "dpkg-deb", package: "dpkg", used_for: "unpack the guest's Debian packages" },
     Tool { program: "xz", package: "xz-utils", used_for: "unpack the guest's kernel modules" },
     Tool { program: "zstd", package: "zstd", used_for: "compress the initial RAM disk" },
-    Tool { program: "x86_64-w64-mingw32-strip", package: "binutils-mingw-w64-x86-64", used_for: "strip Wine's DLLs" },
-    Tool { program: "x86_64-w64-mingw32-gcc", package: "gcc-mingw-w64-x86-64", used_for: "link the Win32 programs" },
+    Tool {
+        program: "x86_64-w64-mingw32-strip",
+        package: "binutils-mingw-w64-x86-64",
+        used_for: "strip Wine's DLLs",
+    },
+    Tool {
+        program: "x86_64-w64-mingw32-gcc",
+        package: "gcc-mingw-w64-x86-64",
+        used_for: "link the Win32 programs",
+    },
     Tool { program: "unshare", package: "util-linux", used_for: "make the Wine prefix in a mount namespace" },
     Tool { program: "mkfs.erofs", package: "erofs-utils", used_for: "make the guest's root file system" },
     Tool { program: "mkntfs", package: "ntfs-3g", used_for: "make the guest's system volume" },
@@ -58,8 +66,10 @@ pub fn missing() -> Vec<Tool> {
 /// Fails with one error that names every missing tool and the command that installs them.
 pub(crate) fn require_all() -> anyhow::Result<()> {
     let missing = missing();
-    let mut lines: Vec<String> =
-        missing.iter().map(|t| format!("  {} (package {}): to {}", t.program, t.package, t.used_for)).collect();
+    let mut lines: Vec<String> = missing
+        .iter()
+        .map(|t| format!("  {} (package {}): to {}", t.program, t.package, t.used_for))
+        .collect();
     let mut packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
     if !Path::new(DEBIAN_KEYRING).exists() {
         lines.push(format!("  {DEBIAN_KEYRING} (package debian-archive-keyring): to check signatures"));
@@ -94,7 +104,12 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     }
     let said = [stdout, String::from_utf8_lossy(&output.stderr).into_owned()].concat();
     let args: Vec<_> = command.get_args().take(6).map(|a| a.to_string_lossy().into_owned()).collect();
-    anyhow::bail!("`{name} {} ...` ended with {}; it said last:\n{}", args.join(" "), output.status, tail(&said, 12))
+    anyhow::bail!(
+        "`{name} {} ...` ended with {}; it said last:\n{}",
+        args.join(" "),
+        output.status,
+        tail(&said, 12)
+    )
 }
 
 /// The last `lines` lines of a text, for error messages.
@@ -109,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_failed_command_says_what_it_said() {
-        let error = run(command("sh").args(["-c", "echo one; echo two >&2; exit 3"])).unwrap_err().to_string();
+        let error =
+            run(command("sh").args(["-c", "echo one; echo two >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.ends_with("one\ntwo"), "{error}");
     }
 

@@ -1,6 +1,8 @@
 //! Negative controls: runs that must not pass, each for its own reason. Without them a harness that always
 //! says `pass` would look just as green.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::path::Path;
@@ -9,9 +11,24 @@ use rstest::rstest;
 use softoff_harness::outcome::{OutcomeKind, Verdict};
 
 #[rstest]
-#[case::the_application_answers("negative/application-answers.toml", false, Verdict::Fail, OutcomeKind::PoweredOff)]
-#[case::the_button_shuts_down("negative/power-button-left-at-shut-down.toml", false, Verdict::Fail, OutcomeKind::PoweredOff)]
-#[case::policy_not_injected("definitions/power-button-nothing.toml", true, Verdict::Inconclusive, OutcomeKind::StillRunning)]
+#[case::the_application_answers(
+    "negative/application-answers.toml",
+    false,
+    Verdict::Fail,
+    OutcomeKind::PoweredOff
+)]
+#[case::the_button_shuts_down(
+    "negative/power-button-left-at-shut-down.toml",
+    false,
+    Verdict::Fail,
+    OutcomeKind::PoweredOff
+)]
+#[case::policy_not_injected(
+    "definitions/power-button-nothing.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
 #[case::application_not_injected(
     "definitions/unresponsive-application-hang.toml",
     true,

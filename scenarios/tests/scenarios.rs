@@ -1,6 +1,8 @@
 //! One test per definition: boots the reference guest in real QEMU, runs the scenario through the engine,
 //! and compares the normalised record with its snapshot (`cargo insta review` approves a change).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::path::PathBuf;

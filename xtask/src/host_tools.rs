@@ -62,7 +62,8 @@ pub(crate) fn needs() -> Vec<Need> {
 
 /// The packages that are missing and needed.
 pub(crate) fn missing_packages(needs: &[Need]) -> Vec<&'static str> {
-    let missing: BTreeSet<_> = needs.iter().filter(|n| n.found.is_none() && !n.optional).map(|n| n.package).collect();
+    let missing: BTreeSet<_> =
+        needs.iter().filter(|n| n.found.is_none() && !n.optional).map(|n| n.package).collect();
     missing.into_iter().collect()
 }
 
@@ -83,27 +84,35 @@ pub(crate) fn ensure(install: bool) -> anyhow::Result<()> {
         bail!("missing here: {}; install them with your system's package manager", packages.join(", "));
     }
     let Some(root) = root_prefix(install) else {
-        bail!("{} packages are missing; install them with\n  {line}\nor let this do it: --install", packages.len());
+        bail!(
+            "{} packages are missing; install them with\n  {line}\nor let this do it: --install",
+            packages.len()
+        );
     };
     eprintln!("installing {} (missing on this machine)", packages.join(" "));
     apt(&root, &["update", "-q"]).context("updating the package lists")?;
     if apt(&root, &install_words(&packages, None)).is_err() {
         // A newer qemu-utils from elsewhere (a backport) keeps the distribution's QEMU out; QEMU's packages
         // must be of one version.
-        let version = candidate("qemu-system-x86").with_context(|| format!("apt could not install; try\n  {line}"))?;
+        let version =
+            candidate("qemu-system-x86").with_context(|| format!("apt could not install; try\n  {line}"))?;
         eprintln!("apt refused; trying again with all QEMU packages at version {version}");
         apt(&root, &install_words(&packages, Some(&version)))
             .with_context(|| format!("apt could not install what is missing; try\n  {line}"))?;
     }
     let still = missing_packages(&needs());
     if !still.is_empty() {
-        bail!("still missing after the installation: {}; `cargo xtask doctor` shows what for", still.join(", "));
+        bail!(
+            "still missing after the installation: {}; `cargo xtask doctor` shows what for",
+            still.join(", ")
+        );
     }
     Ok(())
 }
 
 fn install_words<'a>(packages: &[&'a str], qemu: Option<&str>) -> Vec<std::borrow::Cow<'a, str>> {
-    let mut words: Vec<std::borrow::Cow<'a, str>> = ["install", "-y", "-q", "--no-install-recommends"].map(Into::into).into();
+    let mut words: Vec<std::borrow::Cow<'a, str>> =
+        ["install", "-y", "-q", "--no-install-recommends"].map(Into::into).into();
     words.extend(packages.iter().filter(|p| qemu.is_none() || !p.starts_with("qemu-")).map(|p| (*p).into()));
     if let Some(version) = qemu {
         words.push("--allow-downgrades".into());
@@ -120,7 +129,12 @@ fn root_prefix(install: bool) -> Option<Vec<&'static str>> {
     let silent = |words: &[&str]| {
         let mut command = Command::new(words.first().copied().unwrap_or("true"));
         command.args(words.get(1..).unwrap_or_default());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if silent(&["sudo", "-n", "true"]) {
         return Some(vec!["sudo", "-n"]);
@@ -135,7 +149,8 @@ fn apt(root: &[&str], words: &[impl AsRef<str>]) -> anyhow::Result<()> {
     all.extend(words.iter().map(AsRef::as_ref));
     let (first, rest) = all.split_first().context("no command")?;
     // apt's own output goes to standard error: standard output may be JSON for a program.
-    let status = Command::new(first).args(rest).stdout(std::io::stderr()).status().context("cannot start apt-get")?;
+    let status =
+        Command::new(first).args(rest).stdout(std::io::stderr()).status().context("cannot start apt-get")?;
     anyhow::ensure!(status.success(), "`{}` ended with {status}", all.join(" "));
     Ok(())
 }
@@ -144,7 +159,9 @@ fn apt(root: &[&str], words: &[impl AsRef<str>]) -> anyhow::Result<()> {
 fn candidate(package: &str) -> Option<String> {
     let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().find_map(|l| l.trim().strip_prefix("Candidate: ").map(str::to_owned)).filter(|v| v != "(none)")
+    text.lines()
+        .find_map(|l| l.trim().strip_prefix("Candidate: ").map(str::to_owned))
+        .filter(|v| v != "(none)")
 }
 
 #[cfg(test)]
@@ -160,7 +177,13 @@ mod tests {
             found: found.then(PathBuf::new),
             optional,
         };
-        let needs = [need("b", false, false), need("a", false, false), need("b", false, false), need("c", true, false), need("d", false, true)];
+        let needs = [
+            need("b", false, false),
+            need("a", false, false),
+            need("b", false, false),
+            need("c", true, false),
+            need("d", false, true),
+        ];
         assert_eq!(missing_packages(&needs), ["a", "b"]);
         assert_eq!(apt_line(&["a", "b"]), "sudo apt-get install --no-install-recommends a b");
     }
@@ -168,6 +191,9 @@ mod tests {
     #[test]
     fn qemu_packages_are_pinned_to_one_version_on_the_second_try() {
         let words = install_words(&["erofs-utils", "qemu-system-x86"], Some("1:7.2"));
-        assert_eq!(words.join(" "), "install -y -q --no-install-recommends erofs-utils --allow-downgrades qemu-system-x86=1:7.2 qemu-utils=1:7.2");
+        assert_eq!(
+            words.join(" "),
+            "install -y -q --no-install-recommends erofs-utils --allow-downgrades qemu-system-x86=1:7.2 qemu-utils=1:7.2"
+        );
     }
 }

@@ -8,12 +8,12 @@
 use serde::Deserialize;
 
 use super::{Part, Proof, Realism};
+use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::agent::AgentError;
 use crate::guest::driver::GuestDriver;
 use crate::guest::power_policy::{AC, PBUTTONACTION, POLICY, effective_action};
 use crate::image::GuestFamily;
-use crate::disk::{Hive, RegistryValue};
 use crate::inject::HiveEdit;
 use crate::outcome::{Cause, OutcomeKind};
 
@@ -115,7 +115,8 @@ pub fn detect(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let mut finding = Finding::new(Cause::PowerButtonPolicy);
-    finding.add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
+    finding
+        .add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
     finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
     Some(finding)
 }

@@ -7,11 +7,11 @@
 use serde::Deserialize;
 
 use super::{Part, Proof, Realism};
+use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::agent::AgentError;
 use crate::guest::driver::{GuestDriver, LiveValue};
 use crate::image::GuestFamily;
-use crate::disk::{Hive, RegistryValue};
 use crate::inject::HiveEdit;
 use crate::outcome::{Cause, OutcomeKind};
 
@@ -118,10 +118,14 @@ pub fn detect(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let mut finding = Finding::new(Cause::UnresponsiveApplication);
-    let titles: Vec<String> = evidence.blocking_windows.iter().map(|t| crate::text::printable(t, 60)).collect();
+    let titles: Vec<String> =
+        evidence.blocking_windows.iter().map(|t| crate::text::printable(t, 60)).collect();
     finding.add(EvidenceKind::SessionReport, format!("the session is held by: {}", titles.join(", ")));
     if evidence.screen_changed_after_request {
-        finding.add(EvidenceKind::Screen, "the screen changed after the request and the machine still runs".into());
+        finding.add(
+            EvidenceKind::Screen,
+            "the screen changed after the request and the machine still runs".into(),
+        );
     }
     Some(finding)
 }

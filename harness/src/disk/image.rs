@@ -263,6 +263,14 @@ impl Header {
                 "its tables are larger than QEMU itself accepts: the header is damaged",
             ));
         }
+        // Incompatible feature 3: clusters compressed with something other than zlib.
+        if u32_at(4)? >= 3 && u32_at(76)? & 1 << 3 != 0 {
+            let why = format!(
+                "its clusters are compressed with zstd, and only zlib is read; next: `qemu-img convert -c -O qcow2 -o compression_type=zlib '{}' NEW`",
+                path.display()
+            );
+            return Err(unsupported(path, why));
+        }
         let (offset, length) = ((u64::from(u32_at(8)?) << 32) | u64::from(u32_at(12)?), u32_at(16)?);
         if offset == 0 {
             return Ok(Header { backing: None });

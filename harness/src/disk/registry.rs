@@ -13,7 +13,7 @@ use super::volume::Volume;
 
 /// Largest hive that is read. A SYSTEM hive has 10 to 30 MB, a SOFTWARE hive up to 150 MB.
 pub const MAX_HIVE: u64 = 256 << 20;
-/// How long one hive may take: 12 MB take 0.2 s. The parser's time is bounded by nothing else.
+/// How long one hive may take: 12 MB take less than 0.5 s. The parser's time is bounded by nothing else.
 const PARSE_LIMIT: Duration = Duration::from_secs(60);
 /// The key that exists only in a running system.
 const CURRENT_CONTROL_SET: &str = "CurrentControlSet";

@@ -152,6 +152,25 @@ fn a_backing_chain_in_a_circle_ends() {
 }
 
 #[rstest]
+#[case("zlib", None)]
+#[case("zstd", Some("compression_type=zlib"))]
+fn compressed_images_are_read_or_say_how_to_be(#[case] kind: &str, #[case] next: Option<&str>) {
+    let dir = scratch();
+    // A hive holds the time it was made.
+    let hive = system_hive();
+    let (base, _) = overlay_disk(dir.path(), hive.clone(), &[]);
+    let compressed = dir.path().join("compressed.qcow2");
+    let option = format!("compression_type={kind}");
+    let files = [base.to_str().unwrap(), compressed.to_str().unwrap()];
+    run("qemu-img", "qemu-utils", &["convert", "-c", "-O", "qcow2", "-o", &option, files[0], files[1]]);
+    let read = DiskImage::open(&compressed).and_then(|disk| system_volume(&disk)?.read_file(SYSTEM, 1 << 20));
+    match next {
+        None => assert!(read.unwrap() == hive),
+        Some(next) => assert!(read.unwrap_err().to_string().contains(next)),
+    }
+}
+
+#[rstest]
 #[case::missing("nowhere.raw", "No such file")]
 #[case::device("/dev/zero", "neither a regular file")]
 fn what_is_no_image_is_refused(#[case] path: &str, #[case] why: &str) {

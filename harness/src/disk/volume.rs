@@ -76,6 +76,10 @@ impl Volume {
     /// Opens the NTFS volume that fills `length` bytes from `start`.
     pub fn open(disk: &DiskImage, start: u64, length: u64) -> Result<Volume, DiskError> {
         let view = disk.view(start, length).with_budget(METADATA_BUDGET);
+        let error = |why: String| ntfs_error(disk.path(), start, "opening the volume", why);
+        // `Ntfs::new` panics where the boot sector cannot be read.
+        let mut boot_sector = [0u8; 512];
+        view.clone().read_exact(&mut boot_sector).map_err(|e| error(format!("its boot sector: {e}")))?;
         let opened = guarded(|| {
             let mut view = view.clone();
             let mut ntfs = Ntfs::new(&mut view)?;
@@ -84,7 +88,6 @@ impl Volume {
             }
             Ok::<_, ntfs::NtfsError>(ntfs)
         });
-        let error = |why: String| ntfs_error(disk.path(), start, "opening the volume", why);
         let ntfs = opened.map_err(error)?.map_err(|e| error(e.to_string()))?;
         if ntfs.file_record_size() > MAX_RECORD {
             return Err(error(format!("file records of {} bytes cannot be", ntfs.file_record_size())));

@@ -94,7 +94,8 @@ impl Agent {
     pub fn new(path: PathBuf, stream: UnixStream) -> Agent {
         let stream = BufReader::new(stream);
         // Not 0: an agent that echoes uninitialised memory should not be in step by luck.
-        let conversation = Conversation { stream, in_step: false, next_sync: 0x50f7_0001, seen: "nothing".into() };
+        let conversation =
+            Conversation { stream, in_step: false, next_sync: 0x50f7_0001, seen: "nothing".into() };
         Agent { path: Arc::new(path), inner: Arc::new(Mutex::new(conversation)) }
     }
 
@@ -121,7 +122,12 @@ impl Agent {
     }
 
     /// Runs a program in the guest and waits for its end.
-    pub async fn exec(&self, program: &str, args: &[&str], limit: Duration) -> Result<ExecResult, AgentError> {
+    pub async fn exec(
+        &self,
+        program: &str,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<ExecResult, AgentError> {
         let arguments = json!({ "path": program, "arg": args, "capture-output": true });
         let began = std::time::Instant::now();
         let started = self.raw("guest-exec", arguments, limit).await?;
@@ -279,10 +285,11 @@ mod tests {
     #[tokio::test]
     async fn a_late_answer_is_not_taken_for_the_next_one() {
         let (agent, mut guest) = pair();
-        let (first, ()) = tokio::join!(agent.raw("guest-get-time", json!({}), Duration::from_millis(300)), async {
-            answer_sync(&mut guest).await;
-            hear(&mut guest).await;
-        });
+        let (first, ()) =
+            tokio::join!(agent.raw("guest-get-time", json!({}), Duration::from_millis(300)), async {
+                answer_sync(&mut guest).await;
+                hear(&mut guest).await;
+            });
         assert!(matches!(first, Err(AgentError::Timeout { command, .. }) if command == "guest-get-time"));
         say(&mut guest, b"{\"return\": 12345}\n").await;
         let (second, ()) = tokio::join!(agent.raw("guest-info", json!({}), LIMIT), async {

@@ -93,7 +93,10 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("\r\nHKEY_LOCAL_MACHINE\\X\r\n    ACSettingIndex    REG_DWORD    0x0\r\n", Some(LiveValue::Dword(0)))]
+    #[case(
+        "\r\nHKEY_LOCAL_MACHINE\\X\r\n    ACSettingIndex    REG_DWORD    0x0\r\n",
+        Some(LiveValue::Dword(0))
+    )]
     #[case("HKEY\r\n    acsettingindex    REG_DWORD    0x3\r\n", Some(LiveValue::Dword(3)))]
     #[case("    ACSettingIndex    REG_SZ    a b\r\n", Some(LiveValue::Text("a b".into())))]
     #[case("    ACSettingIndexes    REG_DWORD    0x3\r\n", None)]

@@ -164,25 +164,25 @@ fn prepare<'e>(
     if new.len() != old.len() {
         return Err(InjectError::Grew { hive: path, old: old.len() as u64, new: new.len() as u64 });
     }
-    check_values(overlay, hive, new.clone(), edits)?;
+    check_values(overlay, hive, new.clone(), edits).map_err(|why| InjectError::Tool {
+        hive: path,
+        why: format!("the edited copy is not as intended, {why}"),
+        next: "nothing was written; report this with the hive and the edit".to_owned(),
+    })?;
     Ok(Prepared { hive: hive.clone(), edits: edits.to_vec(), old, new, runs })
 }
 
-/// Holds the values of a hive against the edits; of several edits of one value the last one counts.
-fn check_values(overlay: &Path, hive: &Hive, bytes: Vec<u8>, edits: &[&HiveEdit]) -> Result<(), InjectError> {
+/// Holds the values of a hive against the edits, and says what differs; of several edits of one value the
+/// last one counts.
+fn check_values(overlay: &Path, hive: &Hive, bytes: Vec<u8>, edits: &[&HiveEdit]) -> Result<(), String> {
     let wanted: Vec<_> = edits.iter().map(|edit| (edit.key.clone(), edit.name.clone())).collect();
-    let found = values_in(overlay, &hive.path(), bytes, &wanted)?;
-    let same = |a: &HiveEdit, b: &HiveEdit| {
-        a.key.eq_ignore_ascii_case(&b.key) && a.name.eq_ignore_ascii_case(&b.name)
-    };
+    let found = values_in(overlay, &hive.path(), bytes, &wanted).map_err(|e| e.to_string())?;
+    let id = |edit: &HiveEdit| (edit.key.to_uppercase(), edit.name.to_uppercase());
     for (index, (edit, found)) in edits.iter().zip(found).enumerate() {
-        let overridden = edits.iter().skip(index + 1).any(|later| same(edit, later));
-        let as_wanted = found
-            .as_ref()
-            .is_some_and(|value| (value.kind(), value.data()) == (edit.value.kind(), edit.value.data()));
-        if !overridden && !as_wanted {
-            let why = format!("`{}` `{}` is {found:?}, not {:?}", edit.key, edit.name, edit.value);
-            return Err(InjectError::NotVerified { overlay: overlay.to_owned(), hive: hive.path(), why });
+        let overridden = edits.iter().skip(index + 1).any(|later| id(later) == id(edit));
+        let stored = |value: &RegistryValue| (value.kind(), value.data());
+        if !overridden && found.as_ref().map(stored) != Some(stored(&edit.value)) {
+            return Err(format!("`{}` `{}` is {found:?}, not {:?}", edit.key, edit.name, edit.value));
         }
     }
     Ok(())
@@ -212,16 +212,15 @@ fn write(disk: &WritableOverlay, hive: &Prepared<'_>) -> Result<u64, InjectError
 fn verify(overlay: &Path, prepared: &[Prepared<'_>]) -> Result<(), InjectError> {
     let volume = system_volume(&DiskImage::open(overlay)?)?;
     for hive in prepared {
-        let bytes = volume.read_file(&hive.hive.path(), MAX_HIVE)?;
-        if bytes != hive.new || HiveState::read(&volume, &hive.hive)?.is_dirty() {
-            let why = "the bytes read back are not those that were written".to_owned();
-            return Err(InjectError::NotVerified {
-                overlay: overlay.to_owned(),
-                hive: hive.hive.path(),
-                why,
-            });
-        }
-        check_values(overlay, &hive.hive, bytes, &hive.edits)?;
+        let path = hive.hive.path();
+        let bytes = volume.read_file(&path, MAX_HIVE)?;
+        let same = bytes == hive.new && !HiveState::read(&volume, &hive.hive)?.is_dirty();
+        let checked = match same {
+            true => check_values(overlay, &hive.hive, bytes, &hive.edits),
+            false => Err("the bytes read back are not those that were written".to_owned()),
+        };
+        let overlay = overlay.to_owned();
+        checked.map_err(|why| InjectError::NotVerified { overlay, hive: path, why })?;
     }
     Ok(())
 }

@@ -40,6 +40,7 @@ fn values_are_written_to_the_overlay_and_never_to_its_base() {
         edit(CONTROL, "waittokillservicetimeout", RegistryValue::String("20000".into())),
         edit(r"CurrentControlSet\New\Deep", "", RegistryValue::MultiString(vec!["a".into(), "Grüße".into()])),
         edit(r"CurrentControlSet\New", r#"a "quoted\name"="#, RegistryValue::Qword(9)),
+        edit(r"Softoff", "Maß αβγ", RegistryValue::Dword(7)),
         edit("Softoff", "empty", RegistryValue::Binary(vec![])),
         HiveEdit {
             hive: Hive::user("Softoff"),
@@ -47,7 +48,7 @@ fn values_are_written_to_the_overlay_and_never_to_its_base() {
         },
     ];
     let done = apply(&overlay, std::slice::from_ref(&base), &edits).unwrap();
-    assert_eq!(done.iter().map(|d| d.values).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(done.iter().map(|d| d.values).collect::<Vec<_>>(), [5, 1]);
     assert!(done.iter().all(|d| d.bytes_written > 0 && d.bytes_written < 64 << 10), "{done:?}");
 
     let volume = system_volume(&DiskImage::open(&overlay).unwrap()).unwrap();
@@ -193,7 +194,7 @@ fn a_hive_without_room_is_left_alone() {
 #[case("A", "x\r\n\"y\"=dword:00000001")]
 #[case("A\\\\B", "x")]
 #[case("", "x")]
-#[case("Grüße", "x")]
+#[case("Softoff\\Grüße", "x")]
 fn names_that_would_break_the_text_are_refused(#[case] key: &str, #[case] name: &str) {
     let dir = scratch();
     let (_, overlay) = overlay_disk(dir.path(), hive_with_room(&values()), &[]);

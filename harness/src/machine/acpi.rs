@@ -37,10 +37,16 @@ pub struct ButtonRegisters {
 
 /// Reads both registers (QMP's `human-monitor-command`, HMP `i /h`: PM1_STS at the base, PM1_EN two bytes
 /// on). Reading has no side effect in QEMU. `None` when the monitor answers in another form.
-pub async fn read(qmp: &QmpClient, base: PmBase, limit: Duration) -> Result<Option<ButtonRegisters>, QmpError> {
+pub async fn read(
+    qmp: &QmpClient,
+    base: PmBase,
+    limit: Duration,
+) -> Result<Option<ButtonRegisters>, QmpError> {
     let status = register(qmp, base.0, limit).await?;
     let enable = register(qmp, base.0.saturating_add(2), limit).await?;
-    Ok(status.zip(enable).map(|(s, e)| ButtonRegisters { enabled: e & PWRBTN != 0, pending: s & PWRBTN != 0 }))
+    Ok(status
+        .zip(enable)
+        .map(|(s, e)| ButtonRegisters { enabled: e & PWRBTN != 0, pending: s & PWRBTN != 0 }))
 }
 
 async fn register(qmp: &QmpClient, port: u16, limit: Duration) -> Result<Option<u16>, QmpError> {

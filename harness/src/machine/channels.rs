@@ -56,7 +56,13 @@ pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline) {
                 }
                 let last = last_seq.insert((line.src.clone(), line.pid), line.seq);
                 if line.seq != last.unwrap_or(0) + 1 {
-                    let why = format!("{} {} jumped from line {} to {}", printable(&line.src, 40), line.pid, last.unwrap_or(0), line.seq);
+                    let why = format!(
+                        "{} {} jumped from line {} to {}",
+                        printable(&line.src, 40),
+                        line.pid,
+                        last.unwrap_or(0),
+                        line.seq
+                    );
                     damaged(&timeline, &mut kept, why);
                 }
                 kept += 1;
@@ -81,8 +87,13 @@ fn damaged(timeline: &Timeline, kept: &mut usize, why: String) {
 }
 
 /// Copies COM2 into `serial.log` until QEMU closes it, and tells of a kernel panic.
-pub(crate) async fn read_console(mut stream: UnixStream, log: PathBuf, timeline: Timeline) -> anyhow::Result<()> {
-    let mut file = tokio::fs::File::create(&log).await.with_context(|| format!("cannot write {}", log.display()))?;
+pub(crate) async fn read_console(
+    mut stream: UnixStream,
+    log: PathBuf,
+    timeline: Timeline,
+) -> anyhow::Result<()> {
+    let mut file =
+        tokio::fs::File::create(&log).await.with_context(|| format!("cannot write {}", log.display()))?;
     let mut written = 0;
     let mut line = Vec::new();
     let mut buffer = vec![0u8; 4096];
@@ -119,7 +130,8 @@ mod tests {
     use softoff_guest_protocol::probe::{ProbeEvent, VERSION};
 
     fn wire(seq: u64) -> Vec<u8> {
-        ProbeLine { softoff: VERSION, src: "init".into(), pid: 1, seq, up_ms: 0, event: ProbeEvent::Booted }.encode()
+        ProbeLine { softoff: VERSION, src: "init".into(), pid: 1, seq, up_ms: 0, event: ProbeEvent::Booted }
+            .encode()
     }
 
     #[tokio::test]
@@ -156,7 +168,9 @@ mod tests {
         guest.write_all(b"syncing: Attempted to kill init!\r\n").await.unwrap();
         drop(guest);
         read_console(host, log.clone(), timeline.clone()).await.unwrap();
-        assert!(matches!(&timeline.snapshot()[0].what, Seen::ConsolePanic { line } if line.contains("Attempted")));
+        assert!(
+            matches!(&timeline.snapshot()[0].what, Seen::ConsolePanic { line } if line.contains("Attempted"))
+        );
         assert!(std::fs::read_to_string(log).unwrap().contains("fine"));
     }
 }

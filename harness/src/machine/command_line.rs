@@ -83,7 +83,9 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     add(&["-rtc", rtc]);
 
     add(&["-qmp", &format!("unix:{},server=on,wait=off", value(&plan.sockets.qmp))]);
-    for (id, path) in [("com1", &plan.sockets.com1), ("com2", &plan.sockets.com2), ("agent", &plan.sockets.agent)] {
+    for (id, path) in
+        [("com1", &plan.sockets.com1), ("com2", &plan.sockets.com2), ("agent", &plan.sockets.agent)]
+    {
         add(&["-chardev", &format!("socket,id={id},path={},server=on,wait=off", value(path))]);
     }
     add(&["-serial", "chardev:com1", "-serial", "chardev:com2"]);

@@ -16,7 +16,8 @@ const PLACES: [(&str, &str); 3] = [
 
 /// The firmware installed here: code, pristine variables.
 pub fn installed() -> Option<(PathBuf, PathBuf)> {
-    let pair = PLACES.iter().find(|(code, variables)| Path::new(code).exists() && Path::new(variables).exists());
+    let pair =
+        PLACES.iter().find(|(code, variables)| Path::new(code).exists() && Path::new(variables).exists());
     pair.map(|(code, variables)| (code.into(), variables.into()))
 }
 

@@ -34,7 +34,12 @@ impl RunFolder {
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
-            .with_context(|| format!("cannot make a temporary folder in {}; free space there or set TMPDIR", parent.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot make a temporary folder in {}; free space there or set TMPDIR",
+                    parent.display()
+                )
+            })?;
         let lock = File::create(dir.path().join(LOCK)).context("cannot make the folder's lock file")?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| e)

@@ -17,7 +17,10 @@ pub(crate) enum Line {
 }
 
 /// Reads one line of at most `limit` bytes; memory stays bounded whatever the peer sends.
-pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(reader: &mut R, limit: usize) -> std::io::Result<Line> {
+pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(
+    reader: &mut R,
+    limit: usize,
+) -> std::io::Result<Line> {
     let mut line = Vec::new();
     let mut dropped: u64 = 0;
     loop {

@@ -81,7 +81,11 @@ struct Kill;
 
 impl Machine {
     /// Starts QEMU, connects every channel, lets the guest run.
-    pub async fn start(config: &MachineConfig<'_>, folder: &RunFolder, timeline: Timeline) -> anyhow::Result<Machine> {
+    pub async fn start(
+        config: &MachineConfig<'_>,
+        folder: &RunFolder,
+        timeline: Timeline,
+    ) -> anyhow::Result<Machine> {
         let sockets = Sockets::within(folder.path());
         let uefi = config.image.manifest.boot == Boot::Uefi;
         let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
@@ -196,7 +200,10 @@ async fn connect_qmp(
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let mut result = QmpClient::connect(path, QMP_LIMIT).await;
-    while matches!(result, Err(QmpError::Connect { .. })) && began.elapsed() < QMP_LIMIT && !waiter.is_finished() {
+    while matches!(result, Err(QmpError::Connect { .. }))
+        && began.elapsed() < QMP_LIMIT
+        && !waiter.is_finished()
+    {
         // The socket's file exists a moment before QEMU listens on it.
         tokio::time::sleep(Duration::from_millis(2)).await;
         result = QmpClient::connect(path, QMP_LIMIT).await;
@@ -230,6 +237,6 @@ async fn wait_for_end(mut child: Child, mut kill: mpsc::Receiver<Kill>, timeline
 }
 
 /// Where a picture of this run goes.
-fn picture_name(number: u32) -> PathBuf {
+fn picture_name(number: usize) -> PathBuf {
     PathBuf::from(format!("screen-{number:03}.png"))
 }

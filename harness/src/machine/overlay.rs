@@ -17,7 +17,11 @@ pub async fn create(base: &Path, path: &Path) -> anyhow::Result<()> {
         .context("waiting for qemu-img")?;
     if !output.status.success() {
         let said = crate::text::printable(&String::from_utf8_lossy(&output.stderr), 400);
-        bail!("qemu-img could not make the overlay {}: {said}; is the disk full? (`df -h {}`)", path.display(), parent(path).display());
+        bail!(
+            "qemu-img could not make the overlay {}: {said}; is the disk full? (`df -h {}`)",
+            path.display(),
+            parent(path).display()
+        );
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use crate::image::Sha256Hex;
+
 /// Side of a comparison tile, pixels.
 const TILE: usize = 32;
 
@@ -41,7 +43,8 @@ impl Picture {
         if word() != Some(b"P6") {
             return Err(NotAPicture("no P6 header"));
         }
-        let mut number = || word().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<usize>().ok());
+        let mut number =
+            || word().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<usize>().ok());
         let (Some(width), Some(height), Some(255)) = (number(), number(), number()) else {
             return Err(NotAPicture("no size or another depth"));
         };
@@ -66,8 +69,16 @@ impl Picture {
                 self.rgb.get(range.clone()) != before.rgb.get(range)
             })
         };
-        let changed = (0..rows).flat_map(|r| (0..columns).map(move |c| (c, r))).filter(|(c, r)| differs(*c, *r)).count();
+        let changed = (0..rows)
+            .flat_map(|r| (0..columns).map(move |c| (c, r)))
+            .filter(|(c, r)| differs(*c, *r))
+            .count();
         changed as f32 / (columns * rows) as f32
+    }
+
+    /// A name for its content.
+    pub fn hash(&self) -> Sha256Hex {
+        Sha256Hex::of_bytes(&self.rgb)
     }
 
     /// Writes it as PNG.
@@ -115,7 +126,8 @@ mod tests {
         assert_eq!(Picture::from_ppm(&ppm(&picture)), Ok(picture.clone()));
         let file = tempfile::NamedTempFile::new().unwrap();
         picture.write_png(file.path()).unwrap();
-        let info = png::Decoder::new(std::io::BufReader::new(File::open(file.path()).unwrap())).read_info().unwrap();
+        let info =
+            png::Decoder::new(std::io::BufReader::new(File::open(file.path()).unwrap())).read_info().unwrap();
         assert_eq!((info.info().width, info.info().height), (33, 5));
     }
 

@@ -40,7 +40,8 @@ impl RunStore {
     /// Makes the folder of a new run below `out`, and points `latest` at it.
     pub fn create(out: &Path) -> anyhow::Result<RunStore> {
         let runs = out.join("runs");
-        let hint = || format!("cannot make {}; free disk space or choose another folder with --out", runs.display());
+        let hint =
+            || format!("cannot make {}; free disk space or choose another folder with --out", runs.display());
         fs::create_dir_all(&runs).with_context(hint)?;
         let stamp = timestamp(SystemTime::now());
         // Two runs may begin in the same second.
@@ -59,7 +60,9 @@ impl RunStore {
         let Some(id) = self.dir.file_name() else { return };
         let fresh = out.join(format!(".latest-{}", std::process::id()));
         let target = Path::new("runs").join(id);
-        if std::os::unix::fs::symlink(target, &fresh).is_ok() && fs::rename(&fresh, out.join("latest")).is_err() {
+        if std::os::unix::fs::symlink(target, &fresh).is_ok()
+            && fs::rename(&fresh, out.join("latest")).is_err()
+        {
             let _gone = fs::remove_file(&fresh);
         }
     }
@@ -77,16 +80,23 @@ impl RunStore {
     /// Makes the folder of one scenario and writes its start marker.
     pub fn begin(&self, name: &str, marker: &serde_json::Value) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(name);
-        fs::create_dir(&dir)
-            .with_context(|| format!("cannot make {}; free disk space or choose another folder with --out", dir.display()))?;
+        fs::create_dir(&dir).with_context(|| {
+            format!("cannot make {}; free disk space or choose another folder with --out", dir.display())
+        })?;
         write_json(&dir.join(STARTED), marker)?;
         Ok(dir)
     }
 
     /// Writes a scenario's timeline and result marker.
-    pub fn finish(&self, dir: &Path, record: &ScenarioRecord, timeline: &[Observation]) -> anyhow::Result<()> {
+    pub fn finish(
+        &self,
+        dir: &Path,
+        record: &ScenarioRecord,
+        timeline: &[Observation],
+    ) -> anyhow::Result<()> {
         let path = dir.join("timeline.jsonl");
-        let mut file = BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
+        let mut file =
+            BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
         for observation in timeline {
             serde_json::to_writer(&mut file, observation)?;
             file.write_all(b"\n")?;
@@ -115,7 +125,10 @@ fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> anyhow::Result<()>
 pub fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {
     let path = dir.join(RUN_JSON);
     let bytes = fs::read(&path).with_context(|| {
-        format!("cannot read {}; `cargo xtask run` writes one, and a run that was cut has only scenario folders", path.display())
+        format!(
+            "cannot read {}; `cargo xtask run` writes one, and a run that was cut has only scenario folders",
+            path.display()
+        )
     })?;
     let record: RunRecord =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is not a run record", path.display()))?;
@@ -148,7 +161,9 @@ fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (mut year, mut day) = (1970, days);
-    let length = |y: u64| if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) { 366 } else { 365 };
+    let length = |y: u64| {
+        if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) { 366 } else { 365 }
+    };
     while day >= length(year) {
         day -= length(year);
         year += 1;

@@ -9,7 +9,8 @@ pub fn normalised(record: &ScenarioRecord) -> String {
     let mut kinds: Vec<EvidenceKind> = record.diagnosis.evidence.iter().map(|e| e.kind).collect();
     kinds.sort();
     kinds.dedup();
-    let kinds: Vec<String> = kinds.iter().map(|k| plain(&serde_json::to_value(k).unwrap_or_default())).collect();
+    let kinds: Vec<String> =
+        kinds.iter().map(|k| plain(&serde_json::to_value(k).unwrap_or_default())).collect();
     let phases: Vec<String> = record.phase_sources.iter().map(|p| p.phase.to_string()).collect();
     let also: Vec<String> = record.diagnosis.also.iter().map(|c| c.to_string()).collect();
     let lines = [

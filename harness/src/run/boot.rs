@@ -42,8 +42,12 @@ pub(super) async fn until_ready(
         inject_all(job, &overlay, timeline).await?;
         stage(Stage::Booting(attempt));
         story.boots = attempt;
-        let config =
-            MachineConfig { image: &job.image, overlay: &overlay, accelerator: job.accelerator, record_dir: dir };
+        let config = MachineConfig {
+            image: &job.image,
+            overlay: &overlay,
+            accelerator: job.accelerator,
+            record_dir: dir,
+        };
         let machine = Machine::start(&config, &folder, timeline.clone()).await?;
         let began = Instant::now();
         let (machine, _) = booted.insert((machine, folder));
@@ -156,7 +160,11 @@ async fn wait_until_ready(
     }
     last.push_str(&timeline.last_line());
     let name = &job.image.manifest.name;
-    let expected = if speaks_probe(job.image.manifest.family) { "guest-ping and desktop-ready on COM1" } else { "guest-ping" };
+    let expected = if speaks_probe(job.image.manifest.family) {
+        "guest-ping and desktop-ready on COM1"
+    } else {
+        "guest-ping"
+    };
     Err(NotReady::TimedOut(format!(
         "image {name} was not ready within {:.0} s: awaited {expected}; last seen: {last}; the console is in serial.log, \
          the screen in the newest screen-*.png; on a slow host try --deadline-scale 3",

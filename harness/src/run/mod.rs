@@ -155,7 +155,8 @@ pub async fn run_scenario(
 ) -> anyhow::Result<Option<ScenarioRecord>> {
     let name = job.name();
     let began = Instant::now();
-    let marker = serde_json::json!({ "scenario": name.scenario, "image": job.image.id, "repeat": name.repeat });
+    let marker =
+        serde_json::json!({ "scenario": name.scenario, "image": job.image.id, "repeat": name.repeat });
     let dir = store.begin(&name.dir(), &marker)?;
     listener(RunEvent::Started { job: name.clone() });
     let timeline = Timeline::start();
@@ -255,7 +256,10 @@ fn process_ended(observations: &[Observation]) -> bool {
 /// Leaves the machine to people until they end it with Ctrl-C.
 async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: watch::Receiver<bool>) {
     let attach = vec![
-        format!("socat - UNIX-CONNECT:{}   # QMP; a second client waits until the first has gone", machine.sockets.qmp.display()),
+        format!(
+            "socat - UNIX-CONNECT:{}   # QMP; a second client waits until the first has gone",
+            machine.sockets.qmp.display()
+        ),
         format!("kill {}   # end QEMU", machine.pid),
     ];
     listener(RunEvent::Kept { job: job.name(), attach });
@@ -289,7 +293,9 @@ fn make_record(
         .collect();
     let tie = match job.scenario.request.by {
         // The host's own deed needs no tie.
-        RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => Tie::Tied("SIGKILL".into()),
+        RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => {
+            Tie::Tied("SIGKILL".into())
+        }
         _ => settle::tie(observations),
     };
     let judgement = judge(
@@ -330,7 +336,11 @@ fn make_record(
         proofs: story
             .proofs
             .iter()
-            .map(|(id, p)| ProofRecord { condition: id.clone(), present: p.present, evidence: p.evidence.clone() })
+            .map(|(id, p)| ProofRecord {
+                condition: id.clone(),
+                present: p.present,
+                evidence: p.evidence.clone(),
+            })
             .collect(),
         delivery: delivery(observations),
         outcome,

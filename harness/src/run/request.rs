@@ -39,7 +39,12 @@ pub(super) async fn ask_and_watch(
     Ok(())
 }
 
-async fn ask(by: RequestMeans, number: u32, machine: &mut Machine, timeline: &Timeline) -> anyhow::Result<()> {
+async fn ask(
+    by: RequestMeans,
+    number: u32,
+    machine: &mut Machine,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
     match by {
         RequestMeans::AcpiButton => {
@@ -50,7 +55,11 @@ async fn ask(by: RequestMeans, number: u32, machine: &mut Machine, timeline: &Ti
         }
         RequestMeans::GuestAgent => {
             requested("guest-shutdown");
-            machine.agent.shutdown("powerdown", Duration::from_secs(5)).await.context("asking the guest agent")?;
+            machine
+                .agent
+                .shutdown("powerdown", Duration::from_secs(5))
+                .await
+                .context("asking the guest agent")?;
         }
         RequestMeans::HardPowerOff => {
             requested(PLUG);

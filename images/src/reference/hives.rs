@@ -153,7 +153,9 @@ mod tests {
                 match data {
                     Data::Key => assert_eq!(key.value_count(), Some(0)),
                     Data::Text(text) => assert_eq!(key.value(name).unwrap().string_data().unwrap(), *text),
-                    Data::Number(number) => assert_eq!(key.value(name).unwrap().dword_data().unwrap(), *number),
+                    Data::Number(number) => {
+                        assert_eq!(key.value(name).unwrap().dword_data().unwrap(), *number)
+                    }
                     Data::Bytes(bytes) => assert_eq!(key.value(name).unwrap().raw_data().unwrap(), *bytes),
                 }
             }

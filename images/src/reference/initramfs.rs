@@ -35,7 +35,11 @@ pub(crate) fn make(modules: &Path, init: &Path, out: &Path) -> anyhow::Result<()
     }
     // Without a console node the kernel starts PID 1 with no standard output.
     cpio.character_device("dev/console", 5, 1)?;
-    cpio.file("init", 0o755, &std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?)?;
+    cpio.file(
+        "init",
+        0o755,
+        &std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?,
+    )?;
     let mut loaded = Loaded::default();
     for (list, wanted) in LISTS {
         let order = kernel.order(wanted, &mut loaded)?;
@@ -98,7 +102,8 @@ impl Modules {
         let mut files = BTreeMap::new();
         let mut folders = vec![folder.join("kernel")];
         while let Some(next) = folders.pop() {
-            let entries = std::fs::read_dir(&next).with_context(|| format!("cannot list {}", next.display()))?;
+            let entries =
+                std::fs::read_dir(&next).with_context(|| format!("cannot list {}", next.display()))?;
             for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
@@ -122,7 +127,13 @@ impl Modules {
         Ok(order)
     }
 
-    fn add(&self, name: &str, order: &mut Vec<String>, loaded: &mut Loaded, depth: usize) -> anyhow::Result<()> {
+    fn add(
+        &self,
+        name: &str,
+        order: &mut Vec<String>,
+        loaded: &mut Loaded,
+        depth: usize,
+    ) -> anyhow::Result<()> {
         anyhow::ensure!(depth < 64, "the kernel's modules need each other in a circle, at {name}");
         if order.iter().any(|n| n == name) {
             return Ok(());

@@ -119,7 +119,11 @@ fn remove_leftovers(folders: &[&Path]) {
     }
 }
 
-fn write_manifest(dir: &Path, recipe: &Sha256Hex, provenance: BTreeMap<String, String>) -> anyhow::Result<()> {
+fn write_manifest(
+    dir: &Path,
+    recipe: &Sha256Hex,
+    provenance: BTreeMap<String, String>,
+) -> anyhow::Result<()> {
     let mut files = BTreeMap::new();
     for name in [KERNEL, INITRD, ROOT, SYSTEM] {
         let path = dir.join(name);

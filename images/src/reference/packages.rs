@@ -64,7 +64,9 @@ pub(crate) fn fetch(cache: &Path) -> anyhow::Result<Vec<Archive>> {
     tools::run(apt.command("apt-get").args(["-q", "update"]))
         .context("the Debian package lists could not be fetched; next step: set SOFTOFF_DEBIAN_MIRROR to a Debian mirror's URI")?;
     tools::run(apt.command("apt-get").args(["-q", "-y", "--download-only", "install"]).args(PACKAGES))
-        .context("the Debian packages could not be fetched; run the same command again to go on where it stopped")?;
+        .context(
+            "the Debian packages could not be fetched; run the same command again to go on where it stopped",
+        )?;
     // With an empty archive folder apt lists every file of the same resolution, fetched or not.
     let uris = tools::run(
         apt.command("apt-get")
@@ -131,8 +133,11 @@ impl Apt {
         // apt reads the file of $APT_CONFIG first and its parts folder after it, so that a private parts
         // folder shuts the host's configuration out. Its proxies are wanted all the same.
         let host = tools::run(tools::command("apt-config").args(["dump", "Acquire"])).unwrap_or_default();
-        let proxies: String =
-            host.lines().filter(|l| l.to_ascii_lowercase().contains("::proxy")).map(|l| format!("{l}\n")).collect();
+        let proxies: String = host
+            .lines()
+            .filter(|l| l.to_ascii_lowercase().contains("::proxy"))
+            .map(|l| format!("{l}\n"))
+            .collect();
         let d = dir.display();
         let config = dir.join("etc/apt.conf");
         std::fs::write(
@@ -177,7 +182,8 @@ fn mirror() -> anyhow::Result<String> {
     });
     let from_debootstrap = || {
         [SUITE, "sid"].iter().find_map(|script| {
-            let text = std::fs::read_to_string(Path::new("/usr/share/debootstrap/scripts").join(script)).ok()?;
+            let text =
+                std::fs::read_to_string(Path::new("/usr/share/debootstrap/scripts").join(script)).ok()?;
             text.lines().find_map(|l| l.trim().strip_prefix("default_mirror ").map(|m| m.trim().to_owned()))
         })
     };
@@ -226,8 +232,8 @@ fn mirror_of_deb822(text: &str) -> Option<String> {
         };
         let uri = field("URIs")?.split_whitespace().next()?;
         let enabled = field("Enabled").is_none_or(|v| v != "no");
-        let good = enabled
-            && is_main_archive(uri, field("Suites")?, field("Components")?, field("Signed-By"));
+        let good =
+            enabled && is_main_archive(uri, field("Suites")?, field("Components")?, field("Signed-By"));
         good.then(|| uri.to_owned())
     })
 }
@@ -264,7 +270,10 @@ mod tests {
     fn the_file_name_stands_after_the_quoted_uri() {
         let line = "'http://m.test/pool/x/xorg%5f1.deb' xserver-xorg-core_2%3a21.1.16-1.3+deb13u4_amd64.deb 3779 SHA256:ab";
         let found = archive_name(line).and_then(|name| archive(Path::new("/a"), name)).unwrap();
-        assert_eq!((found.package.as_str(), found.version.as_str()), ("xserver-xorg-core", "2:21.1.16-1.3+deb13u4"));
+        assert_eq!(
+            (found.package.as_str(), found.version.as_str()),
+            ("xserver-xorg-core", "2:21.1.16-1.3+deb13u4")
+        );
         assert_eq!(archive_name("Reading package lists..."), None);
     }
 }

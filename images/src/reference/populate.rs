@@ -53,7 +53,9 @@ pub(crate) fn fill(
                 std::fs::remove_file(disk)?;
                 super::volume::lay_out(disk)?;
             }
-            Err(error) => return Err(error.context(format!("the system volume was not filled in {TRIES} boots"))),
+            Err(error) => {
+                return Err(error.context(format!("the system volume was not filled in {TRIES} boots")));
+            }
         }
     }
 }
@@ -68,7 +70,9 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
         .arg("-initrd")
         .arg(boot.initrd)
         .args(["-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off softoff.mode=populate"]);
-    for (file, serial, more) in [(disk, "system", "cache=unsafe,discard=unmap"), (archive, "files", "readonly=on")] {
+    for (file, serial, more) in
+        [(disk, "system", "cache=unsafe,discard=unmap"), (archive, "files", "readonly=on")]
+    {
         let path = file.to_str().context("the cache's path is not UTF-8")?.replace(',', ",,");
         qemu.arg("-drive").arg(format!("file={path},format=raw,if=none,id={serial},{more}"));
         qemu.arg("-device").arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
@@ -106,8 +110,8 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
         }
         Some(_) => {}
     }
-    let found = done(&said)
-        .with_context(|| format!("the guest powered off without `{DONE}`; console:\n{tail}"))?;
+    let found =
+        done(&said).with_context(|| format!("the guest powered off without `{DONE}`; console:\n{tail}"))?;
     anyhow::ensure!(found == *wanted, "the volume holds {found:?}, packed were {wanted:?}");
     Ok(())
 }
@@ -116,7 +120,8 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
 fn done(console: &str) -> Option<Content> {
     let line = console.lines().find_map(|line| line.split_once(DONE).map(|(_, rest)| rest))?;
     let field = |name: &str| {
-        line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
     };
     Some(Content { files: field("files")?, folders: field("folders")?, bytes: field("bytes")? })
 }

@@ -30,13 +30,23 @@ pub(crate) fn build(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Pro
 }
 
 fn build_init(cache: &Path) -> anyhow::Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the images crate has no workspace")?;
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the images crate has no workspace")?;
     let target_dir = cache.join("target-guest");
     let mut cargo = tools::command("cargo");
     // With --target the flags below reach the program only, not the build scripts of the host.
     cargo
         .current_dir(workspace)
-        .args(["build", "--quiet", "--profile", "guest", "--package", "softoff-guest-init", "--target", TARGET])
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            "guest",
+            "--package",
+            "softoff-guest-init",
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")

@@ -47,8 +47,11 @@ pub(crate) fn hash() -> anyhow::Result<Sha256Hex> {
 
 /// Hash of what decides the base: its part of the builder and the very package files.
 pub(crate) fn base_hash<'a>(archives: impl Iterator<Item = &'a str>) -> Sha256Hex {
-    let mut text: String =
-        BUILDER.iter().filter(|(name, _)| BASE.contains(name)).map(|(name, bytes)| line(name, bytes)).collect();
+    let mut text: String = BUILDER
+        .iter()
+        .filter(|(name, _)| BASE.contains(name))
+        .map(|(name, bytes)| line(name, bytes))
+        .collect();
     for archive in archives {
         text += archive;
         text.push('\n');
@@ -70,11 +73,12 @@ fn source_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
-        let entries =
-            std::fs::read_dir(&next).with_context(|| format!("cannot list the guest sources in {}", next.display()))?;
+        let entries = std::fs::read_dir(&next)
+            .with_context(|| format!("cannot list the guest sources in {}", next.display()))?;
         for entry in entries {
             let path = entry?.path();
-            let counts = path.extension().is_some_and(|e| e == "rs") || path.file_name().is_some_and(|n| n == "Cargo.toml");
+            let counts = path.extension().is_some_and(|e| e == "rs")
+                || path.file_name().is_some_and(|n| n == "Cargo.toml");
             if path.is_dir() {
                 folders.push(path);
             } else if counts {
@@ -95,7 +99,8 @@ mod tests {
         assert_eq!(hash().unwrap(), hash().unwrap());
         let names: Vec<String> =
             source_files(&guest_sources()).unwrap().iter().map(|p| p.display().to_string()).collect();
-        for wanted in ["init/src/main.rs", "init/Cargo.toml", "protocol/src/probe.rs", "session/src/main.rs"] {
+        for wanted in ["init/src/main.rs", "init/Cargo.toml", "protocol/src/probe.rs", "session/src/main.rs"]
+        {
             assert!(names.iter().any(|n| n.ends_with(wanted)), "{wanted} is not hashed");
         }
     }

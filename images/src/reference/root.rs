@@ -80,8 +80,20 @@ const NO_DEVICE: &[&str] = &[
 ];
 
 /// Folders that must exist as mount points or for programs that do not make them.
-const FOLDERS: &[&str] =
-    &["proc", "sys", "dev", "run", "tmp", "var", "c", "mnt", "root", "etc", "usr/lib64", "usr/share/softoff/prefix"];
+const FOLDERS: &[&str] = &[
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "var",
+    "c",
+    "mnt",
+    "root",
+    "etc",
+    "usr/lib64",
+    "usr/share/softoff/prefix",
+];
 
 /// No hot plugging of devices (there is no udev to ask), no blanking: a dark screen would read as asleep.
 const XORG_CONF: &str = r#"Section "ServerFlags"
@@ -114,14 +126,15 @@ pub(crate) fn unpack(archives: &[Archive], into: &Path) -> anyhow::Result<()> {
             .map(|half| {
                 scope.spawn(move || {
                     half.iter().try_for_each(|archive| {
-                        tools::run(tools::command("dpkg-deb").arg("-x").arg(&archive.path).arg(into)).map(drop)
+                        tools::run(tools::command("dpkg-deb").arg("-x").arg(&archive.path).arg(into))
+                            .map(drop)
                     })
                 })
             })
             .collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("an unpacking thread died")))
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| anyhow::bail!("an unpacking thread died"))
+        })
     })
 }
 
@@ -204,7 +217,8 @@ fn mark_builtin(pe: &mut [u8]) -> Option<()> {
 
 fn sorted_names(folder: &Path) -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)
 }
@@ -284,7 +298,8 @@ fn needed(path: &Path) -> anyhow::Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let bytes = std::fs::read(path)?;
-    let elf = goblin::elf::Elf::parse(&bytes).with_context(|| format!("cannot read the ELF file {}", path.display()))?;
+    let elf = goblin::elf::Elf::parse(&bytes)
+        .with_context(|| format!("cannot read the ELF file {}", path.display()))?;
     Ok(elf.libraries.iter().map(|name| (*name).to_owned()).collect())
 }
 

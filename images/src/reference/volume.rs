@@ -53,10 +53,14 @@ pub(crate) struct Content {
 /// Packs everything that C: holds into a tar archive: Wine's tree, our programs, the hives.
 pub(crate) fn collect(drive_c: &Path, programs: &WindowsPrograms, out: &Path) -> anyhow::Result<Content> {
     let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut archive =
-        Archive { tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, file)), content: Content::default() };
+    let mut archive = Archive {
+        tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, file)),
+        content: Content::default(),
+    };
     archive.tree(drive_c, "")?;
-    for folder in ["softoff", "windows/system32/config", "windows/system32/winevt", "windows/system32/winevt/Logs"] {
+    for folder in
+        ["softoff", "windows/system32/config", "windows/system32/winevt", "windows/system32/winevt/Logs"]
+    {
         if !drive_c.join(folder).exists() {
             archive.folder(folder)?;
         }
@@ -177,7 +181,10 @@ trait Entries {
 
 impl Entries for GPT {
     fn partitions_entry(&mut self, number: u32) -> anyhow::Result<&mut GPTPartitionEntry> {
-        self.iter_mut().find(|(n, _)| *n == number).map(|(_, entry)| entry).context("the GPT has too few entries")
+        self.iter_mut()
+            .find(|(n, _)| *n == number)
+            .map(|(_, entry)| entry)
+            .context("the GPT has too few entries")
     }
 }
 
@@ -201,7 +208,8 @@ fn copy_sparse(from: &Path, to: &mut File, offset: u64) -> anyhow::Result<()> {
 pub(crate) fn compress(raw: &Path, out: &Path) -> anyhow::Result<()> {
     tools::run(
         tools::command("qemu-img")
-            .args(["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"])
+            // zlib: imago 0.2, which reads the disk afterwards, refuses qcow2's zstd (measured).
+            .args(["convert", "-c", "-f", "raw", "-O", "qcow2"])
             .arg(raw)
             .arg(out),
     )?;

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
+use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
-use softoff_harness::record::schema::ScenarioRecord;
-use softoff_harness::record::RunStore;
+use softoff_harness::record::schema::SCHEMA;
+use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, run_scenario};
 use softoff_harness::scenario::Scenario;
 use tokio::sync::watch;
@@ -46,5 +48,30 @@ pub(crate) async fn run(job: &Job) -> ScenarioRecord {
     let record = run_scenario(job, &store, &listener, cancel).await.expect("the engine");
     let record = record.expect("nobody cancelled");
     println!("record: {}", store.dir().join(&record.dir).display());
+    check_schema(&store, &record);
     record
+}
+
+/// What is written must be what is documented, by an independent validator.
+fn check_schema(store: &RunStore, record: &ScenarioRecord) {
+    let run = RunRecord {
+        schema: SCHEMA,
+        id: store.id(),
+        started_at: 0,
+        wall_ms: 0,
+        host: HostFingerprint::collect(Path::new(QEMU)).expect("the host"),
+        interrupted: false,
+        results: vec![record.clone()],
+    };
+    store.write_run(&run).expect("run.json");
+    let written = std::fs::read_to_string(store.dir().join(RUN_JSON)).expect("run.json");
+    let written = serde_json::from_str(&written).expect("JSON");
+    let schema = include_str!("../../../harness/schema/run.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema's JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let errors: Vec<String> =
+        validator.iter_errors(&written).map(|e| format!("{} {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let empty = serde_json::json!({ "schema": 1 });
+    assert!(!validator.is_valid(&empty), "the schema accepts anything");
 }

@@ -10,7 +10,9 @@ use crate::ui::table;
 
 /// Show and prune the cache (`SOFTOFF_CACHE`, else the user's cache folder)
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask cache list\n  cargo xtask cache prune\n  cargo xtask cache prune --all")]
+#[command(
+    after_help = "Examples:\n  cargo xtask cache list\n  cargo xtask cache prune\n  cargo xtask cache prune --all"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -44,7 +46,8 @@ fn list(root: &Path) -> anyhow::Result<()> {
         let bytes = size(&entry.path());
         total += bytes;
         let age = entry.metadata().and_then(|m| m.modified()).ok();
-        let age = age.and_then(|m| SystemTime::now().duration_since(m).ok()).map_or(0, |a| a.as_secs() / 3600);
+        let age =
+            age.and_then(|m| SystemTime::now().duration_since(m).ok()).map_or(0, |a| a.as_secs() / 3600);
         rows.push(vec![entry.file_name().to_string_lossy().into_owned(), mib(bytes), format!("{age} h ago")]);
     }
     rows.sort();
@@ -60,9 +63,21 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
     let current = softoff_images::reference::location(root)?;
     let images = softoff_images::cache::images(root);
     let doomed: Vec<_> = if all {
-        std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect()
+        std::fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.is_dir())
+            .collect()
     } else {
-        std::fs::read_dir(&images).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| *p != current).collect()
+        std::fs::read_dir(&images)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| *p != current)
+            .collect()
     };
     for path in doomed {
         let bytes = size(&path);

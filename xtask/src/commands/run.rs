@@ -109,14 +109,19 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 
 /// The scenarios whose names match; a pattern that matches none is a mistake.
 fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
-    let all: Vec<_> =
-        softoff_scenarios::load_all().map_err(|e| Failure::Usage(e.into()))?.into_iter().map(Arc::new).collect();
+    let all: Vec<_> = softoff_scenarios::load_all()
+        .map_err(|e| Failure::Usage(e.into()))?
+        .into_iter()
+        .map(Arc::new)
+        .collect();
     if patterns.is_empty() {
         return Ok(all);
     }
     let mut chosen = vec![false; all.len()];
     for pattern in patterns {
-        let glob = Glob::new(pattern).map_err(|e| Failure::Usage(anyhow!("--scenario {pattern}: {e}")))?.compile_matcher();
+        let glob = Glob::new(pattern)
+            .map_err(|e| Failure::Usage(anyhow!("--scenario {pattern}: {e}")))?
+            .compile_matcher();
         let mut matched = false;
         for (scenario, chosen) in all.iter().zip(&mut chosen) {
             if glob.is_match(&scenario.name.0) {
@@ -124,7 +129,8 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
             }
         }
         if !matched {
-            let what = format!("no scenario matches `{pattern}`; `cargo xtask list` shows the scenarios there are");
+            let what =
+                format!("no scenario matches `{pattern}`; `cargo xtask list` shows the scenarios there are");
             return Err(Failure::Usage(anyhow!(what)));
         }
     }
@@ -156,7 +162,12 @@ fn open_image(name: &str) -> Result<Arc<Image>, Failure> {
     Ok(Arc::new(image))
 }
 
-fn plan(args: &Args, scenarios: &[Arc<Scenario>], images: &[Arc<Image>], accelerator: Accelerator) -> Vec<Job> {
+fn plan(
+    args: &Args,
+    scenarios: &[Arc<Scenario>],
+    images: &[Arc<Image>],
+    accelerator: Accelerator,
+) -> Vec<Job> {
     let mut jobs = Vec::new();
     for repeat in 1..=args.repeat {
         for image in images {
@@ -191,7 +202,8 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
     let listener = ui::live::listener();
     let mut running = JoinSet::new();
     for (number, job) in jobs.into_iter().enumerate() {
-        let (places, store, listener, mut cancel) = (places.clone(), store.clone(), listener.clone(), cancel.clone());
+        let (places, store, listener, mut cancel) =
+            (places.clone(), store.clone(), listener.clone(), cancel.clone());
         running.spawn(async move {
             let place = tokio::select! {
                 place = places.acquire_owned() => place.ok(),

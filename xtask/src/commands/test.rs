@@ -12,7 +12,9 @@ use crate::{Failure, host_tools, ui};
 /// Installs and builds what `cargo xtask run` would, then calls `cargo test`; the last suite is the
 /// scenarios'.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --unit\n  cargo xtask test -- must_not_pass")]
+#[command(
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --unit\n  cargo xtask test -- must_not_pass"
+)]
 pub(crate) struct Args {
     /// Only what needs no guest: no image is built, no scenario run
     #[arg(long)]
@@ -42,7 +44,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 fn cargo_test(select: &[&str], rest: &[String]) -> anyhow::Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(host_tools::workspace()).args(["test", "--no-fail-fast", "--all-targets"]).args(select);
+    command
+        .current_dir(host_tools::workspace())
+        .args(["test", "--no-fail-fast", "--all-targets"])
+        .args(select);
     if !rest.is_empty() {
         command.arg("--").args(rest);
     }

@@ -15,7 +15,10 @@ pub(crate) fn reference() -> anyhow::Result<Image> {
     let cache = softoff_images::cache::cache_root();
     let bar = is_live().then(ProgressBar::new_spinner);
     if let Some(bar) = &bar {
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").context("the progress line's form")?);
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                .context("the progress line's form")?,
+        );
         bar.enable_steady_tick(Duration::from_millis(120));
     }
     let say = |line: String| match &bar {
@@ -42,7 +45,8 @@ pub(crate) fn reference() -> anyhow::Result<Image> {
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
-    let image = image.context("the reference image could not be made; `cargo xtask doctor` checks what it needs")?;
+    let image =
+        image.context("the reference image could not be made; `cargo xtask doctor` checks what it needs")?;
     let built = steps.into_inner().is_ok_and(|n| n > 1);
     let verb = if built { "built" } else { "verified" };
     eprintln!("reference image {} {verb} in {}", image.id.short(), seconds(began.elapsed()));

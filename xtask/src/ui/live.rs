@@ -76,8 +76,12 @@ fn plain(view: &mut View, event: RunEvent) {
             let elapsed = view.began.get(&job).map_or(Duration::ZERO, Instant::elapsed);
             eprintln!("        {:34} {:>8}  {}", title(&job), seconds(elapsed), stage_text(&stage));
         }
-        RunEvent::Finished { record, .. } => result_lines(&record).iter().for_each(|line| eprintln!("{line}")),
-        RunEvent::Kept { job, attach } => kept_lines(&job, &attach).iter().for_each(|line| eprintln!("{line}")),
+        RunEvent::Finished { record, .. } => {
+            result_lines(&record).iter().for_each(|line| eprintln!("{line}"))
+        }
+        RunEvent::Kept { job, attach } => {
+            kept_lines(&job, &attach).iter().for_each(|line| eprintln!("{line}"))
+        }
     }
 }
 
@@ -113,7 +117,11 @@ pub(crate) fn verdict(verdict: Verdict) -> String {
 }
 
 fn result_lines(record: &ScenarioRecord) -> Vec<String> {
-    let job = JobName { scenario: record.scenario.clone(), image: record.image.name.clone(), repeat: record.repeat };
+    let job = JobName {
+        scenario: record.scenario.clone(),
+        image: record.image.name.clone(),
+        repeat: record.repeat,
+    };
     let off = record.phases.powered_off_ms.map(|ms| format!(" {}", seconds(Duration::from_millis(ms))));
     let mut lines = vec![format!(
         "{:13} {:34} {}{}",

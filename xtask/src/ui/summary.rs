@@ -40,7 +40,10 @@ pub(crate) fn render(run: &RunRecord) -> String {
     let counts: Vec<String> =
         all.into_iter().filter(|v| count(*v) > 0).map(|v| format!("{} {v}", count(v))).collect();
     let wall = seconds(Duration::from_millis(run.wall_ms));
-    out.push_str(&format!("\n{} in {wall}", if counts.is_empty() { "nothing ran".into() } else { counts.join(", ") }));
+    out.push_str(&format!(
+        "\n{} in {wall}",
+        if counts.is_empty() { "nothing ran".into() } else { counts.join(", ") }
+    ));
     if run.interrupted {
         out.push_str("; interrupted, so this is partial");
     }

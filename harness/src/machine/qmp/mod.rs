@@ -152,7 +152,12 @@ impl QmpClient {
 
     /// Runs any command with raw arguments; the reply's `return` member comes back undecoded, so that a
     /// newer QEMU's values survive.
-    pub async fn execute_raw(&self, name: &str, arguments: Value, limit: Duration) -> Result<Value, QmpError> {
+    pub async fn execute_raw(
+        &self,
+        name: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value, QmpError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (tell, reply) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);

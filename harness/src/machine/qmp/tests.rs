@@ -10,7 +10,8 @@ use tokio::net::{UnixListener, UnixStream};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
-const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
+const GREETING: &str =
+    r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
 
 struct Peer {
     reader: BufReader<tokio::net::unix::OwnedReadHalf>,
@@ -69,7 +70,9 @@ async fn a_late_reply_is_dropped_and_does_not_answer_the_next_command() {
     let (client, _events, mut peer) = pair().await;
     let short = Duration::from_millis(20);
     let error = client.run_state(short).await.unwrap_err();
-    assert!(matches!(&error, QmpError::Timeout { command, limit, .. } if command == "query-status" && *limit == short));
+    assert!(
+        matches!(&error, QmpError::Timeout { command, limit, .. } if command == "query-status" && *limit == short)
+    );
     let late = peer.hear().await;
     peer.say(&format!("{}\n", json!({"return": {"status": "late"}, "id": late["id"]}))).await;
     let (answer, _) = tokio::join!(client.run_state(LIMIT), peer.answer(json!({"status": "running"})));
@@ -96,7 +99,10 @@ async fn refusals_and_unexpected_shapes_are_told_apart() {
         let fault = json!({"error": {"class": "GenericError", "desc": "no\u{1b}[31m"}, "id": command["id"]});
         peer.say(&format!("{fault}\n")).await;
     });
-    assert_eq!(answer.unwrap_err().to_string(), "QEMU refused `system_powerdown`: no\\u{1b}[31m (GenericError)");
+    assert_eq!(
+        answer.unwrap_err().to_string(),
+        "QEMU refused `system_powerdown`: no\\u{1b}[31m (GenericError)"
+    );
     let status = client.execute(qapi::qmp::query_status {}, LIMIT);
     let (answer, _) = tokio::join!(status, peer.answer(json!({"status": 7})));
     assert!(matches!(answer.unwrap_err(), QmpError::Shape { .. }));
@@ -114,5 +120,8 @@ async fn something_that_is_not_qmp_is_said_to_be() {
     };
     let (connected, _stream) = tokio::join!(QmpClient::connect(&path, LIMIT), serve);
     assert!(connected.unwrap_err().to_string().contains("SSH-2.0"));
-    assert!(matches!(QmpClient::connect(&dir.path().join("none"), LIMIT).await, Err(QmpError::Connect { .. })));
+    assert!(matches!(
+        QmpClient::connect(&dir.path().join("none"), LIMIT).await,
+        Err(QmpError::Connect { .. })
+    ));
 }

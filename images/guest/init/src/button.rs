@@ -74,7 +74,9 @@ mod tests {
     #[test]
     fn keyboards_are_not_buttons() {
         let class = tempfile::tempdir().unwrap();
-        for (event, name) in [("event0", "Power Button"), ("event1", "QEMU Virtio Keyboard"), ("input3", "Power Button")] {
+        for (event, name) in
+            [("event0", "Power Button"), ("event1", "QEMU Virtio Keyboard"), ("input3", "Power Button")]
+        {
             let device = class.path().join(event).join("device");
             std::fs::create_dir_all(&device).unwrap();
             std::fs::write(device.join("name"), format!("{name}\n")).unwrap();

@@ -53,7 +53,8 @@ pub(crate) fn mount_fs(kind: &str, at: &str, flags: MsFlags, options: &str) -> a
 /// Loads the modules of one list, in its order. One that fails is reported; what needs it will say more.
 fn load_modules(list: &str) -> anyhow::Result<()> {
     let folder = Path::new("/modules");
-    let names = std::fs::read_to_string(folder.join(list)).with_context(|| format!("no module list {list}"))?;
+    let names =
+        std::fs::read_to_string(folder.join(list)).with_context(|| format!("no module list {list}"))?;
     for name in names.lines() {
         let loaded = File::open(folder.join(format!("{name}.ko")))
             .map_err(anyhow::Error::from)

@@ -24,7 +24,8 @@ pub(crate) fn up_ms() -> u64 {
 pub(crate) fn say(text: &str) {
     if let Ok(mut console) = File::options().write(true).open("/dev/console") {
         let up = up_ms();
-        let _ = console.write_all(format!("softoff-init {}.{:03}: {text}\n", up / 1000, up % 1000).as_bytes());
+        let _ =
+            console.write_all(format!("softoff-init {}.{:03}: {text}\n", up / 1000, up % 1000).as_bytes());
     }
 }
 
@@ -36,8 +37,14 @@ pub(crate) fn probe(event: ProbeEvent) {
         *port = open_port();
     }
     *seq += 1;
-    let line =
-        ProbeLine { softoff: VERSION, src: "init".into(), pid: std::process::id(), seq: *seq, up_ms: up_ms(), event };
+    let line = ProbeLine {
+        softoff: VERSION,
+        src: "init".into(),
+        pid: std::process::id(),
+        seq: *seq,
+        up_ms: up_ms(),
+        event,
+    };
     let bytes = line.encode();
     say(String::from_utf8_lossy(&bytes).trim_end());
     if let Some(port) = port {

@@ -38,7 +38,9 @@ fn main() -> ExitCode {
         "winrun" => wine::winrun_main(args),
         _ if std::process::id() == 1 => first_process(),
         _ => {
-            eprintln!("softoff-guest-init runs as PID 1 of the reference guest, or as `shutdown` or `winrun`");
+            eprintln!(
+                "softoff-guest-init runs as PID 1 of the reference guest, or as `shutdown` or `winrun`"
+            );
             ExitCode::FAILURE
         }
     }

@@ -99,7 +99,9 @@ fn obey(ask: ToInit, programs: &mut Programs) {
                 log::trouble(&format!("the kernel refused S3: {error}"));
             }
         }
-        ToInit::Hibernate => log::trouble("the reference guest has no hibernation: its C: holds no hiberfil.sys"),
+        ToInit::Hibernate => {
+            log::trouble("the reference guest has no hibernation: its C: holds no hiberfil.sys")
+        }
     }
 }
 

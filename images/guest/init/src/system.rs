@@ -1,6 +1,6 @@
 //! PID 1 of the root: boots the guest up to the session program, then serves.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,9 @@ use crate::{agent, block, button, log, procs, session, wine};
 
 /// The session program: the only one that is started by name.
 const SESSION: &str = r"C:\softoff\session.exe";
+
+/// By its path: by its name alone Wine would run it through one process more, start.exe.
+const EXPLORER: &str = r"C:\windows\explorer.exe";
 
 /// Desktop name and size, as in the image's Wine registry.
 const DESKTOP: &str = "/desktop=shell,1280x800";
@@ -44,7 +47,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
 
     let partition = block::system_partition()?;
     mount(Some(&partition), wine::DRIVE_C, Some("ntfs3"), MsFlags::MS_NOATIME, Some("prealloc"))
-        .with_context(|| format!("cannot mount {} as ntfs3; a dirty volume needs chkdsk", partition.display()))?;
+        .with_context(|| {
+            format!("cannot mount {} as ntfs3; a dirty volume needs chkdsk", partition.display())
+        })?;
     log::probe(ProbeEvent::VolumeMounted);
     wine::make_prefix()?;
     session::listen(events.clone())?;
@@ -57,7 +62,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     programs.agent = agent::start()?;
     wait_for_x(x)?;
     let mut explorer = wine::command("/usr/lib/wine/wine64");
-    explorer.args(["explorer", DESKTOP, SESSION]);
+    explorer.args([EXPLORER, DESKTOP, SESSION]);
     programs.explorer = Some(procs::start(&mut explorer, "explorer")?);
     log::say("the session was started");
     serve::run(&inbox, programs)
@@ -75,17 +80,27 @@ fn start_x() -> anyhow::Result<StartingX> {
     fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let mut command = Command::new("/usr/lib/xorg/Xorg");
     command.args([":0", "-displayfd", &writer.as_raw_fd().to_string(), "-logfile", "/run/log/Xorg.log"]);
-    command.args(["-noreset", "-nolisten", "tcp", "-novtswitch", "-sharevts", "-keeptty", "-nocursor", "vt1"]);
+    command.args([
+        "-noreset",
+        "-nolisten",
+        "tcp",
+        "-novtswitch",
+        "-sharevts",
+        "-keeptty",
+        "-nocursor",
+        "vt1",
+    ]);
     command.env("PATH", "/usr/bin");
     let pid = procs::start(&mut command, "Xorg")?;
     Ok(StartingX { pid, ready: reader.into() })
 }
 
-/// Ends with the server's line, or with its end: then the pipe has no writer any more.
-fn wait_for_x(mut x: StartingX) -> anyhow::Result<()> {
-    let mut byte = [0u8; 1];
-    let got = x.ready.read(&mut byte).context("cannot read from the X server")?;
-    anyhow::ensure!(got == 1, "the X server ended: {}", procs::last_words("Xorg"));
+/// Ends with the server's line, or with its end: then the pipe has no writer any more. The whole line is
+/// read: the server writes it in two parts and dies when the second finds no reader.
+fn wait_for_x(x: StartingX) -> anyhow::Result<()> {
+    let mut line = String::new();
+    BufReader::new(x.ready).read_line(&mut line).context("cannot read from the X server")?;
+    anyhow::ensure!(line.ends_with('\n'), "the X server ended: {}", procs::last_words("Xorg"));
     Ok(())
 }
 
@@ -99,7 +114,8 @@ fn loopback_up() -> anyhow::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (nix::libc::IFF_UP | nix::libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which lives through the call.
-    let result = unsafe { nix::libc::ioctl(socket.as_raw_fd(), nix::libc::SIOCSIFFLAGS as _, &raw const request) };
+    let result =
+        unsafe { nix::libc::ioctl(socket.as_raw_fd(), nix::libc::SIOCSIFFLAGS as _, &raw const request) };
     nix::errno::Errno::result(result)?;
     anyhow::ensure!(Path::new("/sys/class/net/lo").exists(), "the kernel has no loopback interface");
     Ok(())

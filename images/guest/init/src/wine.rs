@@ -37,7 +37,8 @@ pub(crate) fn make_prefix() -> anyhow::Result<()> {
     std::fs::write(prefix.join(".update-timestamp"), "disable\n")?;
     for name in ["system.reg", "user.reg", "userdef.reg"] {
         let from = Path::new(PRISTINE).join(name);
-        let mut text = std::fs::read_to_string(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let mut text =
+            std::fs::read_to_string(&from).with_context(|| format!("cannot read {}", from.display()))?;
         for (hive, _, mount) in HIVES.iter().filter(|(_, file, _)| *file == name) {
             let path = Path::new(DRIVE_C).join(hive);
             let merged = std::fs::read(&path)
@@ -72,7 +73,9 @@ pub(crate) fn command(program: &str) -> Command {
 pub(crate) fn winrun_main(args: impl Iterator<Item = String>) -> ExitCode {
     let args: Vec<String> = args.collect();
     if args.is_empty() {
-        eprintln!("usage: winrun PROGRAM [ARGUMENT]...\nRuns a Win32 program, such as: winrun reg query HKLM\\System");
+        eprintln!(
+            "usage: winrun PROGRAM [ARGUMENT]...\nRuns a Win32 program, such as: winrun reg query HKLM\\System"
+        );
         return ExitCode::FAILURE;
     }
     let error = command("/usr/lib/wine/wine64").args(args).exec();

@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A reporter to COM1 (or to the file that `SOFTOFF_COM1` names).
 pub fn reporter(source: &str) -> Reporter {
-    let path = std::env::var(FILE_VARIABLE).unwrap_or_else(|_| PORT.to_owned());
+    let file = std::env::var(FILE_VARIABLE).ok().filter(|path| !path.is_empty());
+    let path = file.unwrap_or_else(|| PORT.to_owned());
     let lock = Lock::new();
     Reporter::new(source, uptime, Box::new(move |line| lock.during(|| write_line(&path, line).is_ok())))
 }

@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_newer_event_is_unknown_not_an_error() {
-        let wire = br#"{"softoff":1,"src":"x","pid":1,"seq":1,"up_ms":0,"event":"teleported","where":"away"}"#;
+        let wire =
+            br#"{"softoff":1,"src":"x","pid":1,"seq":1,"up_ms":0,"event":"teleported","where":"away"}"#;
         assert_eq!(ProbeLine::parse(wire).map(|l| l.event), Ok(ProbeEvent::Unknown));
     }
 

@@ -1,6 +1,8 @@
 //! Hives written here are read by libhivex, and hives that libhivex has edited are read here: the harness injects
 //! with it. Needs `hivexregedit` (Debian: libwin-hivex-perl); run with `cargo test -- --ignored`.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is test code")]
+
 use std::path::Path;
 use std::process::Command;
 

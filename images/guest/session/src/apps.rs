@@ -105,7 +105,7 @@ pub(crate) fn query(limits: Limits, reporter: &Reporter) -> Vec<Asked> {
             Some(_) => Answer::Agrees,
             // A window that has closed meanwhile does not answer, but does not block either.
             None if process_of(window.hwnd()) == 0 => Answer::Agrees,
-            None => Answer::NoAnswer,
+            None => Answer::Silent,
         };
         reporter.report(ProbeEvent::QueryEndSessionAnswer {
             window: window.title.clone(),

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use softoff_guest_probe::report::Reporter;
-use softoff_guest_protocol::control::ToSession;
+use softoff_guest_protocol::control::{ToInit, ToSession};
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::control::Control;
@@ -15,6 +15,8 @@ use crate::registry::{Registry, run_programs};
 use crate::screen::Ui;
 use crate::{apps, process, services};
 
+/// How long a request waits for the lines that were reported before it.
+const FLUSH: Duration = Duration::from_secs(3);
 /// Waiting without a limit, as far as a guest lives.
 const FOR_EVER: Duration = Duration::from_secs(40 * 24 * 3600);
 
@@ -79,7 +81,13 @@ impl Session {
         match effect {
             Effect::Report(event) => reporter.report(event),
             Effect::Show(screen) => self.ui.show(screen),
-            Effect::Ask(what) => self.control.ask(&what)?,
+            Effect::Ask(what) => {
+                // `init` may end Wine as soon as it is asked, and the lines with it.
+                if what != ToInit::StopAgent {
+                    reporter.flush(FLUSH);
+                }
+                self.control.ask(&what)?;
+            }
             Effect::Release => apps::release(),
             Effect::Query { round } => {
                 self.apart(move || Input::Answered {

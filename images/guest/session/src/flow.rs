@@ -21,7 +21,7 @@ pub(crate) enum Answer {
     /// FALSE.
     Refuses,
     /// None within HungAppTimeout.
-    NoAnswer,
+    Silent,
 }
 
 impl Answer {
@@ -30,7 +30,7 @@ impl Answer {
         match self {
             Answer::Agrees => "true",
             Answer::Refuses => "false",
-            Answer::NoAnswer => "no-answer",
+            Answer::Silent => "no-answer",
         }
     }
 }
@@ -281,7 +281,7 @@ mod tests {
     fn blocked() -> Flow {
         let mut flow = ready();
         flow.step(Input::Press(SHUT_DOWN));
-        let windows = asked(&[(5, Answer::Agrees), (7, Answer::NoAnswer), (7, Answer::Refuses)]);
+        let windows = asked(&[(5, Answer::Agrees), (7, Answer::Silent), (7, Answer::Refuses)]);
         let effects = flow.step(Input::Answered { round: 1, asked: windows });
         assert_eq!(effects.last(), Some(&Effect::Watch { round: 1, processes: vec![7] }));
         flow

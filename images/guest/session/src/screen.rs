@@ -16,18 +16,20 @@ use windows_sys::Win32::Graphics::Gdi::{
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW, GetClientRect, GetMessageW,
-    GetSystemMetrics, HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, LoadCursorW, MSG, PostMessageW, RegisterClassW,
-    SM_CXSCREEN, SM_CYSCREEN, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageW, SetWindowPos,
-    TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND, WM_PAINT, WM_SETFONT, WM_WINDOWPOSCHANGING, WNDCLASSW,
-    WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST, WS_POPUP, WS_VISIBLE,
+    GetSystemMetrics, HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, LoadCursorW, MSG, RegisterClassW, SM_CXSCREEN,
+    SM_CYSCREEN, SMTO_NORMAL, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageTimeoutW, SendMessageW,
+    SetWindowPos, SetWindowTextW, TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND, WM_PAINT, WM_SETFONT,
+    WM_WINDOWPOSCHANGING, WNDCLASSW, WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST, WS_POPUP, WS_VISIBLE,
 };
 
 use crate::flow::{Input, Screen};
 
 const DESKTOP_CLASS: &str = "SoftoffDesktop";
 const PANEL_CLASS: &str = "SoftoffResolver";
-/// Posted to the desktop window when the screen is to change.
+/// Sent to the desktop window when the screen is to change.
 const CHANGE: u32 = WM_APP;
+/// Painting takes milliseconds; a stuck display must not stop the shutdown.
+const PAINTED_MS: u32 = 3_000;
 const FORCE: usize = 1;
 const CANCEL: usize = 2;
 /// The resolver lists this many titles.
@@ -71,11 +73,12 @@ pub(crate) fn open(inputs: Sender<Input>) -> Result<&'static Ui, String> {
 }
 
 impl Ui {
-    /// Changes the screen, from any thread.
+    /// Changes the screen, from any other thread; returns when it is painted, so that a line reported next is
+    /// true of the picture.
     pub(crate) fn show(&self, screen: Screen) {
         *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = screen;
-        // SAFETY: posting to a window that has gone fails without harm.
-        unsafe { PostMessageW(self.desktop(), CHANGE, 0, 0) };
+        // SAFETY: no answer is asked for; a window that has gone makes the call fail.
+        unsafe { SendMessageTimeoutW(self.desktop(), CHANGE, 0, 0, SMTO_NORMAL, PAINTED_MS, null_mut()) };
     }
 
     /// Paints and answers until the process ends.
@@ -184,7 +187,7 @@ fn open_panel() -> HWND {
         // SAFETY: the button is this thread's own; the text outlives the call.
         unsafe {
             SendMessageW(button, WM_SETFONT, font(26) as usize, 1);
-            windows_sys::Win32::UI::WindowsAndMessaging::SetWindowTextW(button, text.as_ptr());
+            SetWindowTextW(button, text.as_ptr());
         }
     }
     // SAFETY: the window is this thread's own.

@@ -90,8 +90,8 @@ fn as_running(service: &ENUM_SERVICE_STATUS_PROCESSW) -> Option<Running> {
     let status = &service.ServiceStatusProcess;
     // The low bits: SERVICE_INTERACTIVE_PROCESS may be set beside the type.
     let own_process = status.dwServiceType & SERVICE_WIN32_OWN_PROCESS != 0;
-    (own_process && wines_own(&name).is_none())
-        .then(|| Running { preshutdown: status.dwControlsAccepted & SERVICE_ACCEPT_PRESHUTDOWN != 0, name })
+    let preshutdown = status.dwControlsAccepted & SERVICE_ACCEPT_PRESHUTDOWN != 0;
+    (own_process && wines_own(&name).is_none()).then_some(Running { name, preshutdown })
 }
 
 /// Stops the services in their two rounds, and reports each.
