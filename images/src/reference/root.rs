@@ -29,7 +29,10 @@ const WANTED: &[&str] = &[
     "usr/lib/xorg/modules/input",
     "usr/share/X11/xkb",
     "usr/bin/xkbcomp",
-    "usr/share/fonts",
+    // Wine reads every font at each boot: three are enough to write with.
+    "usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf",
+    "usr/share/fonts/truetype/liberation/LiberationSans-Bold.ttf",
+    "usr/share/fonts/truetype/liberation/LiberationMono-Regular.ttf",
     "usr/share/fontconfig",
     "etc/fonts",
     "usr/sbin/qemu-ga",
@@ -174,6 +177,13 @@ pub(crate) fn assemble(source: &Path, dest: &Path) -> anyhow::Result<()> {
     finish_wine(source, dest)
 }
 
+/// Wine's bitmap fonts for other code pages than the guest's: `coue1255.fon`, `ssef874.fon`, `jvgafix.fon`.
+fn is_foreign_font(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".fon") else { return name.ends_with("_jp.ttf") };
+    let own = ["coure", "courier", "cvgasys", "smalle", "sserife", "sseriff", "vgafix", "vgaoem", "vgasys"];
+    !own.contains(&stem)
+}
+
 /// What libwine's maintainer scripts would do, and stripping: 767 MB of DLLs become 190.
 fn finish_wine(source: &Path, dest: &Path) -> anyhow::Result<()> {
     // `wineserver` is a shell wrapper that picks a bitness; there is one.
@@ -197,6 +207,11 @@ fn finish_wine(source: &Path, dest: &Path) -> anyhow::Result<()> {
             });
         }
     });
+
+    let fonts = dest.join("usr/share/wine/fonts");
+    for name in sorted_names(&fonts)?.iter().filter(|name| is_foreign_font(name)) {
+        std::fs::remove_file(fonts.join(name))?;
+    }
 
     let zlib = source.join("usr/x86_64-w64-mingw32/lib/zlib1.dll");
     let mut bytes = std::fs::read(&zlib).with_context(|| format!("cannot read {}", zlib.display()))?;
@@ -314,6 +329,16 @@ mod tests {
     #[case("../../a", "a")]
     fn links_resolve_inside_the_root(#[case] path: &str, #[case] wanted: &str) {
         assert_eq!(normal(Path::new(path)), Path::new(wanted));
+    }
+
+    #[rstest::rstest]
+    #[case("coue1255.fon", true)]
+    #[case("jvgafix.fon", true)]
+    #[case("fixedsys_jp.ttf", true)]
+    #[case("sserife.fon", false)]
+    #[case("tahoma.ttf", false)]
+    fn fonts_of_other_code_pages_stay_out(#[case] name: &str, #[case] foreign: bool) {
+        assert_eq!(is_foreign_font(name), foreign);
     }
 
     #[test]
