@@ -81,6 +81,9 @@ pub struct MachineFacts {
     pub memory_mib: u32,
     /// `-vga` value.
     pub vga: String,
+    /// Whether the machine has a TPM 2.0 (`swtpm`); its state is thrown away with the machine.
+    #[serde(default)]
+    pub tpm: bool,
 }
 
 /// How the machine finds its system.
@@ -272,6 +275,7 @@ mod tests {
                 smp: 1,
                 memory_mib: 64,
                 vga: "std".into(),
+                tpm: false,
             },
             boot: Boot::Bios,
             system_disk: "system.qcow2".into(),

@@ -31,11 +31,13 @@ pub struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        // Through a value of any type, so that a bare number gets the same help as a wrong text.
+        let value = toml::Value::deserialize(deserializer)?;
         let wrong = || {
             let hint = "write a positive number and a unit (ms, s, m), such as \"500ms\", \"20s\" or \"2m\"";
-            serde::de::Error::custom(format!("`{text}` is no length of time; {hint}"))
+            serde::de::Error::custom(format!("{value} is no length of time; {hint}"))
         };
+        let text = value.as_str().ok_or_else(wrong)?;
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;

@@ -18,8 +18,19 @@ pub(crate) struct Need {
     pub(crate) used_for: &'static str,
     /// Where it was found.
     pub(crate) found: Option<PathBuf>,
-    /// Whether anything works without it.
-    pub(crate) optional: bool,
+    /// Who cannot do without it.
+    pub(crate) by: By,
+}
+
+/// Who cannot do without something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum By {
+    /// Every run.
+    Run,
+    /// The project's own tests.
+    Test,
+    /// Some images only.
+    SomeImages,
 }
 
 /// The workspace's folder.
@@ -29,41 +40,41 @@ pub(crate) fn workspace() -> &'static Path {
 
 /// Everything that is checked, found or not.
 pub(crate) fn needs() -> Vec<Need> {
-    let program = |name: &str, package, used_for, optional| Need {
-        what: name.to_owned(),
+    let need = |what: &str, found, package, used_for, by| Need {
+        what: what.to_owned(),
         package,
         used_for,
-        found: find(name),
-        optional,
+        found,
+        by,
     };
-    let file = |path: &str, package, used_for, optional| Need {
-        what: path.to_owned(),
-        package,
-        used_for,
-        found: Path::new(path).exists().then(|| path.into()),
-        optional,
+    let program = |name: &str, package, used_for, by| need(name, find(name), package, used_for, by);
+    let file = |path: &str, package, used_for, by| {
+        need(path, Path::new(path).exists().then(|| path.into()), package, used_for, by)
     };
     let mut all = vec![
-        program("qemu-system-x86_64", "qemu-system-x86", "boot guests", false),
-        program("qemu-img", "qemu-utils", "make overlays", false),
-        program("hivexregedit", "libwin-hivex-perl", "edit registry hives offline", false),
+        program("qemu-system-x86_64", "qemu-system-x86", "boot guests", By::Run),
+        program("qemu-img", "qemu-utils", "make overlays", By::Run),
+        program("hivexregedit", "libwin-hivex-perl", "edit registry hives offline", By::Run),
     ];
     for tool in TOOLS.iter().filter(|t| t.program != "cargo") {
         if !all.iter().any(|n| n.what == tool.program) {
-            all.push(program(tool.program, tool.package, tool.used_for, false));
+            all.push(program(tool.program, tool.package, tool.used_for, By::Run));
         }
     }
-    all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", false));
-    let (code, package) = ("/usr/share/OVMF", "ovmf");
-    all.push(file(code, package, "boot images that want UEFI", true));
-    all.push(file("/dev/fuse", "fuse3", "write back hives that have grown (not needed yet)", true));
+    all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", By::Run));
+    all.push(program("libvirtd", "libvirt-daemon", "test the documented path through libvirt", By::Test));
+    all.push(program("virsh", "libvirt-clients", "test the documented path through libvirt", By::Test));
+    all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
+    // The device, not a package: a container must be given it (`--device /dev/fuse`).
+    all.push(file("/dev/fuse", "fuse3", "make NTFS volumes for the disk reader's tests", By::Test));
+    all.push(file("/usr/share/OVMF", "ovmf", "boot images that want UEFI", By::SomeImages));
     all
 }
 
-/// The packages that are missing and needed.
-pub(crate) fn missing_packages(needs: &[Need]) -> Vec<&'static str> {
+/// The packages that are missing and needed by this and whoever comes before it.
+pub(crate) fn missing_packages(needs: &[Need], by: By) -> Vec<&'static str> {
     let missing: BTreeSet<_> =
-        needs.iter().filter(|n| n.found.is_none() && !n.optional).map(|n| n.package).collect();
+        needs.iter().filter(|n| n.found.is_none() && n.by <= by).map(|n| n.package).collect();
     missing.into_iter().collect()
 }
 
@@ -74,8 +85,8 @@ pub(crate) fn apt_line(packages: &[&str]) -> String {
 
 /// Makes sure that everything needed is there: installs it as root, with passwordless sudo, or when told to;
 /// otherwise says the one line to type.
-pub(crate) fn ensure(install: bool) -> anyhow::Result<()> {
-    let packages = missing_packages(&needs());
+pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
+    let packages = missing_packages(&needs(), by);
     if packages.is_empty() {
         return Ok(());
     }
@@ -100,7 +111,7 @@ pub(crate) fn ensure(install: bool) -> anyhow::Result<()> {
         apt(&root, &install_words(&packages, Some(&version)))
             .with_context(|| format!("apt could not install what is missing; try\n  {line}"))?;
     }
-    let still = missing_packages(&needs());
+    let still = missing_packages(&needs(), by);
     if !still.is_empty() {
         bail!(
             "still missing after the installation: {}; `cargo xtask doctor` shows what for",
@@ -170,21 +181,23 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_and_needed_is_installed() {
-        let need = |package, found: bool, optional| Need {
+        let need = |package, found: bool, by| Need {
             what: "x".into(),
             package,
             used_for: "",
             found: found.then(PathBuf::new),
-            optional,
+            by,
         };
         let needs = [
-            need("b", false, false),
-            need("a", false, false),
-            need("b", false, false),
-            need("c", true, false),
-            need("d", false, true),
+            need("b", false, By::Run),
+            need("a", false, By::Run),
+            need("b", false, By::Run),
+            need("c", true, By::Run),
+            need("d", false, By::Test),
+            need("e", false, By::SomeImages),
         ];
-        assert_eq!(missing_packages(&needs), ["a", "b"]);
+        assert_eq!(missing_packages(&needs, By::Run), ["a", "b"]);
+        assert_eq!(missing_packages(&needs, By::Test), ["a", "b", "d"]);
         assert_eq!(apt_line(&["a", "b"]), "sudo apt-get install --no-install-recommends a b");
     }
 

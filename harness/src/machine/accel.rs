@@ -257,7 +257,12 @@ impl Boot {
                 format!("then nothing came until QEMU was killed after {:.1} s", self.limit.as_secs_f64())
             }
         };
-        let said = if self.said.is_empty() { String::new() } else { format!("; QEMU said: {}", self.said) };
+        // One sentence for people: QEMU's first words are enough.
+        let first = self.said.lines().next().unwrap_or_default().trim().trim_end_matches('.');
+        let said = match first {
+            "" => String::new(),
+            first => format!("; QEMU said: {}", crate::text::printable(first, 100)),
+        };
         KvmState::Broken { stage: self.stages.chars().last().unwrap_or('0'), detail: format!("{end}{said}") }
     }
 }

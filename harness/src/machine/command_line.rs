@@ -49,6 +49,8 @@ pub struct Plan<'a> {
     pub sockets: &'a Sockets,
     /// For UEFI images.
     pub firmware: Option<&'a Firmware>,
+    /// swtpm's control socket, for images that want a TPM.
+    pub tpm: Option<&'a Path>,
 }
 
 /// QEMU's option syntax separates by commas and doubles those that belong to a value.
@@ -104,6 +106,10 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", value(&firmware.code))]);
         add(&["-drive", &format!("if=pflash,format=raw,file={}", value(&firmware.variables))]);
     }
+    if let Some(socket) = plan.tpm {
+        add(&["-chardev", &format!("socket,id=tpm,path={}", value(socket))]);
+        add(&["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]);
+    }
     add(&["-drive", &format!("if=none,id=system,format=qcow2,file={}", value(plan.overlay))]);
     add(&["-device", "virtio-blk-pci,drive=system,serial=system"]);
     out
@@ -129,6 +135,7 @@ mod tests {
                     smp: 1,
                     memory_mib: 1024,
                     vga: "std".into(),
+                    tpm: false,
                 },
                 boot: Boot::Kernel {
                     kernel: "vmlinuz".into(),
@@ -150,8 +157,22 @@ mod tests {
             accelerator: Accelerator::Tcg,
             sockets: &sockets,
             firmware: None,
+            tpm: None,
         };
         let line: Vec<String> = arguments(&plan).iter().map(|a| a.to_string_lossy().into_owned()).collect();
         insta::assert_snapshot!(line.join("\n"));
+
+        let with_tpm = arguments(&Plan { tpm: Some(Path::new("/run/a,b/tpm.sock")), ..plan });
+        let with_tpm: Vec<String> = with_tpm.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        let added: Vec<&str> = with_tpm.iter().filter(|a| !line.contains(a)).map(String::as_str).collect();
+        assert_eq!(
+            added,
+            [
+                "socket,id=tpm,path=/run/a,,b/tpm.sock",
+                "-tpmdev",
+                "emulator,id=tpm,chardev=tpm",
+                "tpm-crb,tpmdev=tpm"
+            ]
+        );
     }
 }

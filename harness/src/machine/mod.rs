@@ -15,6 +15,7 @@ pub mod overlay;
 pub mod process;
 pub mod qmp;
 pub mod screen;
+pub mod tpm;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use acpi::PmBase;
 use command_line::{Plan, Sockets};
 use folder::RunFolder;
 use qmp::{QmpClient, QmpError, QmpEvent};
+use tpm::Tpm;
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -74,6 +76,7 @@ pub struct Machine {
     waiter: JoinHandle<()>,
     readers: Vec<JoinHandle<()>>,
     screen: watcher::ScreenWatcher,
+    tpm: Option<Tpm>,
 }
 
 /// The order to end QEMU's process.
@@ -89,12 +92,18 @@ impl Machine {
         let sockets = Sockets::within(folder.path());
         let uefi = config.image.manifest.boot == Boot::Uefi;
         let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
+        // Before QEMU, so that a missing swtpm is one clear error.
+        let tpm = match config.image.manifest.machine.tpm {
+            true => Some(Tpm::start(folder.path(), &config.record_dir.join("swtpm.log")).await?),
+            false => None,
+        };
         let plan = Plan {
             image: config.image,
             overlay: config.overlay,
             accelerator: config.accelerator,
             sockets: &sockets,
             firmware: firmware.as_ref(),
+            tpm: tpm.as_ref().map(Tpm::socket),
         };
         let log = config.record_dir.join("qemu.log");
         let child = start_qemu(&plan, &log).await?;
@@ -127,7 +136,7 @@ impl Machine {
             PmBase::COMMON
         };
         let agent = Agent::new(sockets.agent.clone(), agent);
-        Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen })
+        Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen, tpm })
     }
 
     /// Presses the ACPI power button (`system_powerdown`). QEMU's POWERDOWN event follows; it says that
@@ -171,6 +180,9 @@ impl Machine {
             let _done = tokio::time::timeout(Duration::from_secs(5), reader).await;
         }
         self.screen.stop().await;
+        if let Some(tpm) = self.tpm.take() {
+            tpm.stop().await;
+        }
     }
 
     /// The timeline it reports to.

@@ -6,7 +6,7 @@ use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::KvmState;
 use softoff_harness::{host, machine};
 
-use crate::host_tools::{self, apt_line, missing_packages, needs};
+use crate::host_tools::{self, By, apt_line, missing_packages, needs};
 use crate::ui::table;
 use crate::{Failure, commands::run::PREFLIGHT_LIMIT};
 
@@ -21,23 +21,27 @@ pub(crate) struct Args {
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     if args.install {
-        host_tools::ensure(true)?;
+        host_tools::ensure(host_tools::By::Test, true)?;
     }
     let needs = needs();
     let rows = needs.iter().map(|need| {
-        let state = match (&need.found, need.optional) {
-            (Some(path), _) => path.display().to_string(),
-            (None, true) => format!("missing, optional: apt-get install {}", need.package),
-            (None, false) => format!("MISSING: apt-get install {}", need.package),
+        let by = match need.by {
+            By::Run => "every run",
+            By::Test => "xtask test",
+            By::SomeImages => "some images",
         };
-        vec![need.what.clone(), state, need.used_for.to_owned()]
+        let state = match &need.found {
+            Some(path) => path.display().to_string(),
+            None => format!("MISSING: apt-get install {}", need.package),
+        };
+        vec![need.what.clone(), state, by.to_owned(), need.used_for.to_owned()]
     });
-    println!("{}", table(&["needed", "state", "used to"], rows.collect()));
+    println!("{}", table(&["what", "state", "needed by", "to"], rows.collect()));
     let swept = machine::folder::sweep();
     if swept > 0 {
         println!("removed {swept} temporary folders of runs that were killed");
     }
-    let packages = missing_packages(&needs);
+    let packages = missing_packages(&needs, host_tools::By::Test);
     if needs.iter().any(|n| n.what == QEMU && n.found.is_some()) {
         tell_host();
     }

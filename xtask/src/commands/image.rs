@@ -32,7 +32,7 @@ enum Command {
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Build { name: _, install } => {
-            host_tools::ensure(*install)?;
+            host_tools::ensure(host_tools::By::Run, *install)?;
             let image = ui::build::reference()?;
             println!("{}", image.dir.display());
             Ok(())

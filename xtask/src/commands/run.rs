@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
-use globset::Glob;
+use globset::{Glob, GlobMatcher};
 use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
@@ -35,8 +35,8 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run --scenario 'power-button-*' --keep
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
-    /// Scenarios to run, as names or globs; all when absent
-    #[arg(long = "scenario", value_name = "GLOB")]
+    /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
+    #[arg(long = "scenario", value_name = "GLOB|PATH")]
     scenarios: Vec<String>,
     /// Images: `reference`, or the path of an image folder with a manifest.json
     #[arg(long = "image", value_name = "NAME|PATH", default_value = "reference")]
@@ -87,11 +87,15 @@ fn scale(text: &str) -> Result<f64, String> {
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let scenarios = select(&args.scenarios)?;
+    if let Some(name) = args.images.iter().find(|name| *name != "reference" && !Path::new(name).exists()) {
+        let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
+        return Err(Failure::Usage(anyhow!(what)));
+    }
     let swept = folder::sweep();
     if swept > 0 {
         eprintln!("removed {swept} temporary folders of runs that were killed");
     }
-    host_tools::ensure(args.install)?;
+    host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
     let jobs = plan(args, &scenarios, &images, accelerator);
@@ -107,34 +111,27 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     report(args, &run)
 }
 
-/// The scenarios whose names match; a pattern that matches none is a mistake.
+/// The scenarios whose names match, and those given by path; a pattern that matches none is a mistake.
 fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
-    let all: Vec<_> = softoff_scenarios::load_all()
-        .map_err(|e| Failure::Usage(e.into()))?
-        .into_iter()
-        .map(Arc::new)
-        .collect();
-    if patterns.is_empty() {
-        return Ok(all);
-    }
-    let mut chosen = vec![false; all.len()];
-    for pattern in patterns {
-        let glob = Glob::new(pattern)
-            .map_err(|e| Failure::Usage(anyhow!("--scenario {pattern}: {e}")))?
-            .compile_matcher();
-        let mut matched = false;
-        for (scenario, chosen) in all.iter().zip(&mut chosen) {
-            if glob.is_match(&scenario.name.0) {
-                (*chosen, matched) = (true, true);
-            }
-        }
-        if !matched {
-            let what =
-                format!("no scenario matches `{pattern}`; `cargo xtask list` shows the scenarios there are");
+    let usage = |e| Failure::Usage(anyhow::Error::from(e));
+    let (paths, patterns): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.ends_with(".toml"));
+    let mut chosen: Vec<Scenario> =
+        paths.iter().map(|p| Scenario::load(Path::new(p))).collect::<Result<_, _>>().map_err(usage)?;
+    if !patterns.is_empty() || paths.is_empty() {
+        let all = softoff_scenarios::load_all().map_err(usage)?;
+        let globs = patterns
+            .iter()
+            .map(|p| Ok(Glob::new(p).with_context(|| format!("--scenario {p}"))?.compile_matcher()))
+            .collect::<anyhow::Result<Vec<_>>>()
+            .map_err(Failure::Usage)?;
+        let matches = |g: &GlobMatcher, s: &Scenario| g.is_match(&s.name.0);
+        if let Some(idle) = globs.iter().find(|g| !all.iter().any(|s| matches(g, s))) {
+            let what = format!("no scenario matches `{}`; `cargo xtask list` shows the scenarios there are", idle.glob());
             return Err(Failure::Usage(anyhow!(what)));
         }
+        chosen.extend(all.into_iter().filter(|s| globs.is_empty() || globs.iter().any(|g| matches(g, s))));
     }
-    Ok(all.into_iter().zip(chosen).filter_map(|(s, chosen)| chosen.then_some(s)).collect())
+    Ok(chosen.into_iter().map(Arc::new).collect())
 }
 
 fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
@@ -153,12 +150,7 @@ fn open_image(name: &str) -> Result<Arc<Image>, Failure> {
     if name == "reference" {
         return Ok(Arc::new(ui::build::reference()?));
     }
-    let path = Path::new(name);
-    if !path.exists() {
-        let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
-        return Err(Failure::Usage(anyhow!(what)));
-    }
-    let image = Image::open(path).with_context(|| format!("the image {name} cannot be used"))?;
+    let image = Image::open(Path::new(name)).with_context(|| format!("the image {name} cannot be used"))?;
     Ok(Arc::new(image))
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
-    host_tools::ensure(args.install)?;
+    host_tools::ensure(host_tools::By::Test, args.install)?;
     if !args.unit {
         let _image = ui::build::reference()?;
     }

@@ -14,9 +14,10 @@ const COM1: &str = "/dev/ttyS0";
 /// The port, kept open for the guest's whole life, and the number of the last line.
 static PORT: Mutex<(Option<File>, u64)> = Mutex::new((None, 0));
 
-/// Guest uptime in milliseconds, sleep included.
+/// Guest uptime in milliseconds, without the time asleep: the clock that Wine gives its programs as
+/// GetTickCount64, so that the lines of all programs can be put in order.
 pub(crate) fn up_ms() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from).unwrap_or_default();
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
