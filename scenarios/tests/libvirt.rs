@@ -89,7 +89,7 @@ impl End {
 
 /// The event's name as it stands in the line.
 fn name(line: &ProbeLine) -> String {
-    serde_json::to_value(line).unwrap()["event"].as_str().unwrap().to_owned()
+    serde_json::to_value(line).unwrap().get("event").unwrap().as_str().unwrap().to_owned()
 }
 
 /// The whole lines on COM1 so far.

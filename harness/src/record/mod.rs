@@ -94,6 +94,12 @@ impl RunStore {
         record: &ScenarioRecord,
         timeline: &[Observation],
     ) -> anyhow::Result<()> {
+        self.write_timeline(dir, timeline)?;
+        write_json(&dir.join(RESULT), record)
+    }
+
+    /// Writes a scenario's timeline; without a result beside it, it tells of a run that was cut.
+    pub fn write_timeline(&self, dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
         let path = dir.join("timeline.jsonl");
         let mut file =
             BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
@@ -101,8 +107,7 @@ impl RunStore {
             serde_json::to_writer(&mut file, observation)?;
             file.write_all(b"\n")?;
         }
-        file.flush().with_context(|| format!("cannot write {}", path.display()))?;
-        write_json(&dir.join(RESULT), record)
+        file.flush().with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes `run.json`.

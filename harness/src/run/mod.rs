@@ -166,7 +166,11 @@ pub async fn run_scenario(
     let mut booted = None;
     let told = tokio::select! {
         told = tell(job, &dir, &timeline, listener, &mut story, &mut booted) => told,
-        _ = cancelled.wait_for(|c| *c) => return Ok(None),
+        _ = cancelled.wait_for(|c| *c) => {
+            timeline.add(Source::Host, Seen::Note { what: "stopped by the user".into() });
+            store.write_timeline(&dir, &timeline.snapshot())?;
+            return Ok(None);
+        }
     };
     let outcome = match (told, story.outcome.take()) {
         (Err(e), _) => Outcome::HostFailed { what: format!("{e:#}") },

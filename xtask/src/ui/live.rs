@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use console::style;
+use console::{Alignment, pad_str, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use softoff_harness::outcome::{Phase, Verdict};
 use softoff_harness::record::ScenarioRecord;
@@ -37,7 +37,7 @@ fn live(view: &mut View, bars: &MultiProgress, event: RunEvent) {
     match event {
         RunEvent::Started { job } => {
             let bar = bars.add(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:34} {elapsed:>4}  {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:44} {elapsed:>4}  {msg}") {
                 bar.set_style(style);
             }
             bar.set_prefix(title(&job));
@@ -74,7 +74,7 @@ fn plain(view: &mut View, event: RunEvent) {
         }
         RunEvent::Stage { job, stage } => {
             let elapsed = view.began.get(&job).map_or(Duration::ZERO, Instant::elapsed);
-            eprintln!("        {:34} {:>8}  {}", title(&job), seconds(elapsed), stage_text(&stage));
+            eprintln!("        {:44} {:>8}  {}", title(&job), seconds(elapsed), stage_text(&stage));
         }
         RunEvent::Finished { record, .. } => {
             result_lines(&record).iter().for_each(|line| eprintln!("{line}"))
@@ -123,13 +123,10 @@ fn result_lines(record: &ScenarioRecord) -> Vec<String> {
         repeat: record.repeat,
     };
     let off = record.phases.powered_off_ms.map(|ms| format!(" {}", seconds(Duration::from_millis(ms))));
-    let mut lines = vec![format!(
-        "{:13} {:34} {}{}",
-        verdict(record.verdict),
-        title(&job),
-        record.outcome.kind(),
-        off.unwrap_or_default()
-    )];
+    // By the width that is seen: colour codes have none.
+    let verdict = verdict(record.verdict);
+    let verdict = pad_str(&verdict, 13, Alignment::Left, None);
+    let mut lines = vec![format!("{verdict} {:44} {}{}", title(&job), record.outcome.kind(), off.unwrap_or_default())];
     lines.extend(record.reasons.iter().map(|reason| format!("        {}", printable(reason, 600))));
     lines
 }
