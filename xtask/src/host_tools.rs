@@ -63,6 +63,9 @@ pub(crate) fn needs() -> Vec<Need> {
     }
     all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", By::Run));
     all.push(program("libvirtd", "libvirt-daemon", "test the documented path through libvirt", By::Test));
+    let driver = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
+    let by = "test the documented path through libvirt";
+    all.push(file(driver, "libvirt-daemon-driver-qemu", by, By::Test));
     all.push(program("virsh", "libvirt-clients", "test the documented path through libvirt", By::Test));
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
     // The device, not a package: a container must be given it (`--device /dev/fuse`).

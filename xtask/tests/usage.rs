@@ -92,7 +92,8 @@ fn records_need_a_place() {
     });
     std::fs::write(image.path().join("manifest.json"), manifest.to_string()).unwrap();
     std::fs::write(image.path().join("system.qcow2"), disk).unwrap();
-    let args = ["run", "--accel", "tcg", "--image", image.path().to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let args =
+        ["run", "--accel", "tcg", "--image", image.path().to_str().unwrap(), "--out", out.to_str().unwrap()];
     let (code, text) = outcome(&xtask(&args).output().unwrap());
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("--out"), "{text}");

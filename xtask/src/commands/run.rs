@@ -126,7 +126,10 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
             .map_err(Failure::Usage)?;
         let matches = |g: &GlobMatcher, s: &Scenario| g.is_match(&s.name.0);
         if let Some(idle) = globs.iter().find(|g| !all.iter().any(|s| matches(g, s))) {
-            let what = format!("no scenario matches `{}`; `cargo xtask list` shows the scenarios there are", idle.glob());
+            let what = format!(
+                "no scenario matches `{}`; `cargo xtask list` shows the scenarios there are",
+                idle.glob()
+            );
             return Err(Failure::Usage(anyhow!(what)));
         }
         chosen.extend(all.into_iter().filter(|s| globs.is_empty() || globs.iter().any(|g| matches(g, s))));

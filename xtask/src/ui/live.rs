@@ -126,7 +126,8 @@ fn result_lines(record: &ScenarioRecord) -> Vec<String> {
     // By the width that is seen: colour codes have none.
     let verdict = verdict(record.verdict);
     let verdict = pad_str(&verdict, 13, Alignment::Left, None);
-    let mut lines = vec![format!("{verdict} {:44} {}{}", title(&job), record.outcome.kind(), off.unwrap_or_default())];
+    let mut lines =
+        vec![format!("{verdict} {:44} {}{}", title(&job), record.outcome.kind(), off.unwrap_or_default())];
     lines.extend(record.reasons.iter().map(|reason| format!("        {}", printable(reason, 600))));
     lines
 }
