@@ -19,6 +19,14 @@ pub enum ToSession {
     AgentShutdown,
     /// The guest agent was asked to restart: a forced end, then a reset.
     AgentReboot,
+    /// A key or the pointer was used: idle time starts anew, and a sleeping display wakes. Sent at most
+    /// once a second.
+    Input,
+    /// The machine is back from a sleep that `init` entered on request.
+    Resumed {
+        /// Where it comes from: `s3` or `s4`.
+        from: String,
+    },
 }
 
 /// From `session` to `init`.
@@ -35,6 +43,13 @@ pub enum ToInit {
     Suspend,
     /// Enter S4.
     Hibernate,
+    /// Switch the display on or off (DPMS), as Windows does after VIDEOIDLE and for PBUTTONACTION 4.
+    Display {
+        /// True: on.
+        on: bool,
+    },
+    /// Crash the kernel now (sysrq): the end of a shutdown that a driver does not survive.
+    Crash,
 }
 
 /// Writes a message as its line, with the line feed.
@@ -58,5 +73,10 @@ mod tests {
         let wire = encode(&ToInit::PowerOff);
         assert_eq!(decode(&String::from_utf8(wire).unwrap()), Some(ToInit::PowerOff));
         assert_eq!(decode::<ToSession>("{\"tell\":\"explode\"}"), None);
+        assert_eq!(
+            decode("{\"tell\":\"resumed\",\"from\":\"s4\"}"),
+            Some(ToSession::Resumed { from: "s4".into() })
+        );
+        assert_eq!(encode(&ToInit::Display { on: false }), b"{\"ask\":\"display\",\"on\":false}\n");
     }
 }

@@ -60,7 +60,7 @@ pub enum ProbeEvent {
     },
     /// The end of the session begins; WM_QUERYENDSESSION goes out next.
     SessionEnding {
-        /// Who asked: `button` or `agent`.
+        /// Who asked: `button`, `agent` or `timer` (PowerOffAfterSeconds of the reference guest).
         by: String,
     },
     /// A window was asked WM_QUERYENDSESSION.
@@ -123,6 +123,43 @@ pub enum ProbeEvent {
     /// A probe service reached a state.
     ServiceState {
         /// `running`, `stop-pending`, `stopped`.
+        state: String,
+    },
+    /// Who is logged on at the console, written before `desktop-ready` and at each change.
+    LogonState {
+        /// `nobody`, `logged-on` or `locked`.
+        state: String,
+    },
+    /// The session had the display switched.
+    DisplayState {
+        /// True: on.
+        on: bool,
+    },
+    /// The session shows a dialog and waits for its answer.
+    DialogShown {
+        /// Its title.
+        title: String,
+    },
+    /// The dialog was closed.
+    DialogAnswered {
+        /// Its title.
+        title: String,
+        /// `ok` or `cancel`.
+        answer: String,
+    },
+    /// The update screen shows this share of the work; written at each tenth.
+    UpdateProgress {
+        /// 0 to 100.
+        percent: u32,
+    },
+    /// The machine goes to sleep next.
+    Suspending {
+        /// `s3` or `s4`.
+        state: String,
+    },
+    /// The machine is back from sleep.
+    Resumed {
+        /// `s3` or `s4`.
         state: String,
     },
     /// Something went wrong inside a guest program.
