@@ -16,6 +16,9 @@ pub struct Diagnosis {
     pub also: Vec<Cause>,
     /// What speaks for them.
     pub evidence: Vec<EvidenceItem>,
+    /// What could not be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 /// Names the cause. More kinds of evidence rank first; without any finding, a machine that obeyed has cause
@@ -26,52 +29,100 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let Some(first) = findings.first() else {
         let obeyed = matches!(evidence.outcome, OutcomeKind::PoweredOff | OutcomeKind::HostKilled);
         let cause = if obeyed { Cause::None } else { Cause::Unknown };
-        return Diagnosis { cause, also: Vec::new(), evidence: Vec::new() };
+        return Diagnosis { cause, also: Vec::new(), evidence: Vec::new(), lacks: lacks(evidence) };
     };
     Diagnosis {
         cause: first.cause,
-        also: findings.iter().skip(1).map(|f| f.cause).collect(),
+        also: findings.iter().skip(1).map(|f| f.cause).filter(|c| *c != first.cause).collect(),
         evidence: findings.iter().flat_map(|f| f.evidence.clone()).collect(),
+        lacks: lacks(evidence),
     }
+}
+
+/// What the evidence is without, each with what would bring it.
+fn lacks(evidence: &Evidence) -> Vec<String> {
+    let mut lacks = Vec::new();
+    if !evidence.can_read_screens {
+        lacks.push("the texts on the screen: apt-get install tesseract-ocr".to_owned());
+    }
+    if evidence.registry.is_none() {
+        lacks.push("the registry: the system volume could not be read".to_owned());
+    }
+    lacks
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::guest::power_policy::{EffectiveAction, Layer};
     use rstest::rstest;
 
-    fn evidence(outcome: OutcomeKind) -> Evidence {
-        Evidence {
-            outcome,
-            press_taken: Some(true),
+    use super::*;
+    use crate::guest::power_policy::{EffectiveAction, Layer};
+    use crate::guest::registry_facts::{PreshutdownService, RegistryFacts};
+
+    /// A healthy guest that took the press and still runs, on a lit desktop.
+    fn evidence() -> Evidence {
+        let mut evidence = Evidence::from_timeline(&[], OutcomeKind::StillRunning);
+        evidence.listening = Some(true);
+        evidence.press_taken = Some(true);
+        evidence.presses = 1;
+        evidence.can_read_screens = true;
+        evidence.changes_after = 1;
+        evidence.screen_before = Some("Desktop".into());
+        evidence.run_state_before = Some("running".into());
+        evidence.registry = Some(RegistryFacts {
             button_action: Some(EffectiveAction { index: 3, layer: Layer::Default }),
-            blocking_windows: vec![],
-            screen_changed_after_request: true,
-        }
+            shutdown_without_logon: Some(1),
+            auto_admin_logon: Some("1".into()),
+            ..RegistryFacts::default()
+        });
+        evidence
+    }
+
+    fn registry(e: &mut Evidence) -> &mut RegistryFacts {
+        e.registry.get_or_insert_default()
+    }
+
+    fn service(e: &mut Evidence, timeout_ms: u32) {
+        registry(e).preshutdown.push(PreshutdownService { name: "Backup".into(), timeout_ms });
+        e.screens_after = vec!["Shutting down".into()];
     }
 
     #[rstest]
-    #[case::obeyed(OutcomeKind::PoweredOff, Some(true), 3, &[], Cause::None)]
-    #[case::obeyed_in_spite_of_a_policy(OutcomeKind::PoweredOff, Some(true), 0, &[], Cause::None)]
-    #[case::button_does_nothing(OutcomeKind::StillRunning, Some(true), 0, &[], Cause::PowerButtonPolicy)]
-    #[case::press_never_arrived(OutcomeKind::StillRunning, Some(false), 0, &[], Cause::Unknown)]
-    #[case::button_sleeps(OutcomeKind::Suspended, Some(true), 1, &[], Cause::PowerButtonPolicy)]
-    #[case::sleeps_for_another_reason(OutcomeKind::Suspended, Some(true), 3, &[], Cause::Unknown)]
-    #[case::held(OutcomeKind::StillRunning, Some(true), 3, &["Report"], Cause::UnresponsiveApplication)]
-    #[case::held_and_gone(OutcomeKind::PoweredOff, Some(true), 3, &["Report"], Cause::None)]
-    #[case::nothing_known(OutcomeKind::StillRunning, None, 3, &[], Cause::Unknown)]
-    fn causes_follow_from_evidence(
-        #[case] outcome: OutcomeKind,
-        #[case] taken: Option<bool>,
-        #[case] action: u32,
-        #[case] windows: &[&str],
-        #[case] cause: Cause,
-    ) {
-        let mut evidence = evidence(outcome);
-        evidence.press_taken = taken;
-        evidence.button_action = Some(EffectiveAction { index: action, layer: Layer::Policy });
-        evidence.blocking_windows = windows.iter().map(|w| (*w).to_owned()).collect();
-        assert_eq!(diagnose(&evidence).cause, cause);
+    #[case::nothing_known(|_: &mut Evidence| (), Cause::Unknown)]
+    #[case::obeyed(|e: &mut Evidence| e.outcome = OutcomeKind::PoweredOff, Cause::None)]
+    #[case::button(|e: &mut Evidence| registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }), Cause::PowerButtonPolicy)]
+    #[case::button_but_not_taken(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }); e.press_taken = Some(false) },
+        Cause::Unknown
+    )]
+    #[case::button_sleeps(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 1, layer: Layer::Policy }); e.outcome = OutcomeKind::Suspended },
+        Cause::PowerButtonPolicy
+    )]
+    #[case::sleeps_for_another_reason(|e: &mut Evidence| e.outcome = OutcomeKind::Suspended, Cause::Unknown)]
+    #[case::application(|e: &mut Evidence| e.screens_after = vec!["This app is preventing you\nfrom shutting down.".into()], Cause::UnresponsiveApplication)]
+    #[case::korean_application(|e: &mut Evidence| e.screens_after = vec!["이 앱에서 종료하지 못하도록 차단하고 있습니다.".into()], Cause::UnresponsiveApplication)]
+    #[case::service(|e: &mut Evidence| service(e, 600_000), Cause::UnresponsiveApplication)]
+    #[case::squatter(|e: &mut Evidence| service(e, 172_800_000), Cause::Malware)]
+    #[case::update(|e: &mut Evidence| e.screens_after = vec!["Working on updates 40% complete\nDon\u{2019}t turn off your computer".into()], Cause::WindowsUpdate)]
+    #[case::update_and_off(
+        |e: &mut Evidence| { e.screens_after = vec!["Working on updates 40%".into()]; e.outcome = OutcomeKind::PoweredOff },
+        Cause::WindowsUpdate
+    )]
+    #[case::tracker(|e: &mut Evidence| e.screens_after = vec!["Shutdown Event Tracker".into()], Cause::ShutdownEventTracker)]
+    #[case::logon(
+        |e: &mut Evidence| { registry(e).shutdown_without_logon = Some(0); e.screen_before = Some("Press Ctrl+Alt+Delete to unlock.".into()); e.changes_after = 0 },
+        Cause::LogonRequired
+    )]
+    #[case::logged_on(|e: &mut Evidence| registry(e).shutdown_without_logon = Some(0), Cause::Unknown)]
+    #[case::suspended(|e: &mut Evidence| e.run_state_before = Some("suspended".into()), Cause::Asleep)]
+    #[case::dark(|e: &mut Evidence| e.dark_before = true, Cause::Asleep)]
+    #[case::damaged(|e: &mut Evidence| e.changes_after = 0, Cause::Malware)]
+    #[case::early(|e: &mut Evidence| { e.listening = Some(false); e.press_taken = Some(false) }, Cause::EarlyRequest)]
+    fn causes_follow_from_evidence(#[case] change: fn(&mut Evidence), #[case] cause: Cause) {
+        let mut evidence = evidence();
+        change(&mut evidence);
+        let diagnosis = diagnose(&evidence);
+        assert_eq!((diagnosis.cause, diagnosis.also), (cause, vec![]));
     }
 }

@@ -1,55 +1,107 @@
 //! Evidence: what a diagnosis may look at, and what it makes of it.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use softoff_guest_protocol::probe::ProbeEvent;
 
-use crate::guest::power_policy::EffectiveAction;
+use crate::guest::registry_facts::RegistryFacts;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::timeline::{Observation, Seen};
 
-/// What a diagnosis may look at.
+/// What a diagnosis may look at. The probe's and the session's own lines are not among it.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// What became of the machine.
     pub outcome: OutcomeKind,
+    /// Whether the guest listened to the button before the first press; `None` when it could not be read.
+    pub listening: Option<bool>,
     /// Whether the guest's ACPI driver took a press; `None` when no register could be read or none was
     /// pressed.
     pub press_taken: Option<bool>,
-    /// The button's action in the live registry, when the agent could be asked.
-    pub button_action: Option<EffectiveAction>,
-    /// Titles of windows that the session reports as holding the shutdown.
-    pub blocking_windows: Vec<String>,
-    /// Whether a new picture was kept after the request.
-    pub screen_changed_after_request: bool,
+    /// What the registry on the disk says; `None` when it could not be read.
+    pub registry: Option<RegistryFacts>,
+    /// The screen just before the first request, as text; `None` without OCR or picture.
+    pub screen_before: Option<String>,
+    /// The screens after the first request in order, as text; empty without OCR.
+    pub screens_after: Vec<String>,
+    /// Whether texts could be read at all.
+    pub can_read_screens: bool,
+    /// Whether the screen was dark just before the first request.
+    pub dark_before: bool,
+    /// Pictures kept after the first request.
+    pub changes_after: usize,
+    /// The run state that QEMU gave before the first request, such as `running` or `suspended`.
+    pub run_state_before: Option<String>,
+    /// How long after the first request the guest agent's channel closed; `None` when it never did.
+    pub agent_closed_after: Option<Duration>,
+    /// How many times a soft request was made by the button.
+    pub presses: usize,
+    /// Whether keys were pressed after the first request.
+    pub keys_pressed: bool,
 }
 
 impl Evidence {
-    /// Collects what the timeline shows; the registry is added by who asked the agent.
+    /// Collects what the timeline shows. Registry and texts are added by who can read them.
     pub fn from_timeline(observations: &[Observation], outcome: OutcomeKind) -> Evidence {
-        let requested =
-            observations.iter().find_map(|o| matches!(o.what, Seen::Requested { .. }).then_some(o.at_us));
-        let after = |o: &&Observation| requested.is_some_and(|at| o.at_us >= at);
-        let registers = observations.iter().any(|o| matches!(o.what, Seen::ButtonRegisters { .. }));
-        let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
-        let blocking = observations.iter().filter(after).rev().find_map(|o| match &o.what {
-            Seen::Probe(line) => match &line.event {
-                ProbeEvent::SessionBlocked { windows } => Some(windows.clone()),
-                _ => None,
-            },
+        let requested = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
+        let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
+        let asked_at = after.first().map(Observation::at);
+        let closed = |o: &Observation| match &o.what {
+            Seen::QmpEvent { name, data } if name == "VSERPORT_CHANGE" => {
+                let open = data.get("open").and_then(serde_json::Value::as_bool);
+                (open == Some(false)).then(|| o.at().saturating_sub(asked_at.unwrap_or_default()))
+            }
+            _ => None,
+        };
+        let listening = observations.iter().find_map(|o| match o.what {
+            Seen::ButtonRegisters { enabled, .. } => Some(enabled),
             _ => None,
         });
         Evidence {
             outcome,
-            press_taken: registers.then_some(taken),
-            button_action: None,
-            blocking_windows: blocking.unwrap_or_default(),
-            screen_changed_after_request: observations
+            listening,
+            press_taken: listening.map(|_| observations.iter().any(|o| matches!(o.what, Seen::PressTaken))),
+            registry: None,
+            screen_before: None,
+            screens_after: Vec::new(),
+            can_read_screens: false,
+            dark_before: before.iter().rev().any(|o| matches!(o.what, Seen::Screen { dark: true })),
+            changes_after: after.iter().filter(|o| matches!(o.what, Seen::ScreenChanged { .. })).count(),
+            run_state_before: before.iter().rev().find_map(|o| match &o.what {
+                Seen::RunState { state } => Some(state.clone()),
+                _ => None,
+            }),
+            agent_closed_after: after.iter().find_map(closed),
+            presses: after
                 .iter()
-                .filter(after)
-                .any(|o| matches!(o.what, Seen::ScreenChanged { .. })),
+                .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
+                .count(),
+            keys_pressed: after.iter().any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
         }
     }
+
+    /// Whether a screen after the request shows one of these texts. Letter case, punctuation and what OCR
+    /// makes of spaces are ignored.
+    pub fn screen_shows(&self, texts: &[&str]) -> bool {
+        self.screens_after.iter().any(|screen| shows(screen, texts))
+    }
+
+    /// Whether the last screen shows one of these texts.
+    pub fn last_screen_shows(&self, texts: &[&str]) -> bool {
+        self.screens_after.last().is_some_and(|screen| shows(screen, texts))
+    }
+}
+
+/// Letters and digits only, in lower case: OCR is unsure of the rest.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a screen's text holds one of these, ignoring what OCR is unsure of.
+pub(crate) fn shows(screen: &str, texts: &[&str]) -> bool {
+    let screen = plain(screen);
+    texts.iter().any(|text| screen.contains(&plain(text)))
 }
 
 /// What kind of thing a piece of evidence is.
@@ -60,12 +112,14 @@ pub enum EvidenceKind {
     AcpiRegister,
     /// The guest's live registry.
     Registry,
-    /// What the guest's session manager reports.
-    SessionReport,
     /// The picture on the screen.
     Screen,
     /// QMP events and run state.
     Qmp,
+    /// What the guest agent does or does not do.
+    Agent,
+    /// The cause's remedy was tried, and helped.
+    Remedy,
 }
 
 /// One piece of evidence.

@@ -18,6 +18,7 @@
 //! | [`guest`] | the guest agent, and how things are done inside a guest |
 //! | [`machine`] | one QEMU process: command line, QMP, serial ports, screen, accelerator |
 //! | [`disk`] | reading a stopped disk: partitions, NTFS, registry hives |
+//! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |
 //! | [`image`], [`host`] | what runs, and where |
 //! | [`timeline`], [`outcome`], [`text`] | plain types at the ground |
@@ -42,6 +43,7 @@ pub mod outcome;
 pub mod record;
 pub mod run;
 pub mod scenario;
+pub mod screen_texts;
 pub mod settle;
 pub mod text;
 pub mod timeline;

@@ -89,6 +89,51 @@ pub struct Request {
     pub gap: Span,
     /// How long after the first press the outcome is waited for.
     pub deadline: Span,
+    /// When the first request is made: when the guest is ready, or so long after the power came on.
+    #[serde(default)]
+    pub at: RequestMoment,
+    /// What else the host does, each so long after the one before it.
+    #[serde(default)]
+    pub then: Vec<FollowUp>,
+}
+
+/// When the first request is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestMoment {
+    /// The guest was proven ready.
+    #[default]
+    Ready,
+    /// The firmware has just begun: no operating system listens yet.
+    PowerOn,
+}
+
+/// A later act of the host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowUp {
+    /// Time since the act before it.
+    pub after: Span,
+    /// What is done.
+    #[serde(rename = "do")]
+    pub act: HostAct,
+    /// For `keys`: QEMU's names of the keys (QKeyCode), pressed one after another.
+    #[serde(default)]
+    pub keys: Vec<String>,
+}
+
+/// What a host can do to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostAct {
+    /// Press the ACPI power button again.
+    Press,
+    /// Ask the guest agent to power off, which forces.
+    GuestAgent,
+    /// Wake a machine in S3: QMP `system_wakeup`.
+    Wake,
+    /// Press and release keys: QMP `input-send-event`.
+    Keys,
 }
 
 /// When the guest counts as ready.
@@ -243,6 +288,13 @@ impl Scenario {
         let last_press = self.request.gap.0.saturating_mul(self.request.presses - 1);
         if last_press >= self.request.deadline.0 {
             return Some(("gap", "the last press would come after the deadline".into()));
+        }
+        if let Some(wrong) = self.request.then.iter().find(|t| (t.act == HostAct::Keys) == t.keys.is_empty()) {
+            let what = match wrong.act {
+                HostAct::Keys => "`keys` is missing: name the keys, such as [\"ret\"]",
+                _ => "`keys` goes with do = \"keys\", and only with it",
+            };
+            return Some(("do", what.into()));
         }
         let hard = self.request.by == RequestMeans::HardPowerOff;
         if hard != (self.expect.outcome == OutcomeKind::HostKilled) {

@@ -88,6 +88,21 @@ pub enum Seen {
         /// 1 for the first request of the run.
         number: u32,
     },
+    /// The harness did something else to the machine: woke it, pressed a key.
+    Acted {
+        /// What it did.
+        what: String,
+    },
+    /// QEMU's run state, asked for.
+    RunState {
+        /// As QEMU names it.
+        state: String,
+    },
+    /// What the screen is like, looked at before the request.
+    Screen {
+        /// Nothing on it but black.
+        dark: bool,
+    },
     /// The ACPI power-button registers (see `machine::acpi`).
     ButtonRegisters {
         /// PWRBTN_EN: a press can be heard.

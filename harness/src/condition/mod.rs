@@ -7,8 +7,16 @@
 //!
 //! Adding a cause: a file here, its variant in [`Condition`], its `detect` in [`DETECTORS`], a scenario.
 
+pub mod asleep;
+pub mod early_request;
+pub mod logon_required;
+pub mod malware;
 pub mod power_button_policy;
+mod service;
+pub mod shutdown_event_tracker;
 pub mod unresponsive_application;
+pub mod unresponsive_service;
+pub mod windows_update;
 
 use serde::Deserialize;
 
@@ -17,18 +25,29 @@ use crate::guest::agent::AgentError;
 use crate::guest::driver::GuestDriver;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::Machine;
 use crate::outcome::Cause;
-use power_button_policy::PowerButtonPolicy;
-use unresponsive_application::UnresponsiveApplication;
 
 /// One condition with its parameters, as scenario files name it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Condition {
-    /// The power button is set to an action.
-    PowerButtonPolicy(PowerButtonPolicy),
+    /// Update work at shutdown.
+    WindowsUpdate(windows_update::WindowsUpdate),
+    /// The dialog that asks for a reason.
+    ShutdownEventTracker(shutdown_event_tracker::ShutdownEventTracker),
+    /// Nobody is logged on.
+    LogonRequired(logon_required::LogonRequired),
     /// An application that does not answer, or answers in its own way.
-    UnresponsiveApplication(UnresponsiveApplication),
+    UnresponsiveApplication(unresponsive_application::UnresponsiveApplication),
+    /// A service that does not stop.
+    UnresponsiveService(unresponsive_service::UnresponsiveService),
+    /// The power button is set to an action.
+    PowerButtonPolicy(power_button_policy::PowerButtonPolicy),
+    /// The system or its display sleeps.
+    Asleep(asleep::Asleep),
+    /// Something hostile, or damage.
+    Malware(malware::Malware),
 }
 
 /// Whether a condition was found in the guest before the request.
@@ -49,17 +68,42 @@ pub struct Realism {
     pub modelled: &'static str,
 }
 
+/// A running guest, for conditions that are entered or proven in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its inside, through the agent.
+    pub guest: &'a GuestDriver,
+    /// Its outside.
+    pub machine: &'a Machine,
+}
+
 /// Looks for one cause in the evidence.
 pub type Detector = fn(&Evidence) -> Option<Finding>;
 
 /// The detectors of all causes.
-pub const DETECTORS: &[Detector] = &[power_button_policy::detect, unresponsive_application::detect];
+pub const DETECTORS: &[Detector] = &[
+    windows_update::detect,
+    shutdown_event_tracker::detect,
+    logon_required::detect,
+    unresponsive_application::detect,
+    unresponsive_service::detect,
+    power_button_policy::detect,
+    asleep::detect,
+    malware::detect,
+    early_request::detect,
+];
 
 impl Condition {
     fn part(&self) -> &dyn Part {
         match self {
-            Condition::PowerButtonPolicy(c) => c,
+            Condition::WindowsUpdate(c) => c,
+            Condition::ShutdownEventTracker(c) => c,
+            Condition::LogonRequired(c) => c,
             Condition::UnresponsiveApplication(c) => c,
+            Condition::UnresponsiveService(c) => c,
+            Condition::PowerButtonPolicy(c) => c,
+            Condition::Asleep(c) => c,
+            Condition::Malware(c) => c,
         }
     }
 
@@ -83,11 +127,30 @@ impl Condition {
         self.part().realism(family)
     }
 
-    /// Looks for the condition in the running guest, independently of how it was put there.
-    pub async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
+    /// Whether the guest's agent is silent once it is entered: such a condition comes last.
+    pub fn silences_agent(&self) -> bool {
+        matches!(self, Condition::Asleep(_))
+    }
+
+    /// Does online what offline edits cannot.
+    pub async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
         match self {
-            Condition::PowerButtonPolicy(c) => c.prove(guest).await,
-            Condition::UnresponsiveApplication(c) => c.prove(guest).await,
+            Condition::Asleep(c) => c.enter(subject).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks for the condition in the running guest, independently of how it was put there.
+    pub async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
+        match self {
+            Condition::WindowsUpdate(c) => c.prove(subject).await,
+            Condition::ShutdownEventTracker(c) => c.prove(subject).await,
+            Condition::LogonRequired(c) => c.prove(subject).await,
+            Condition::UnresponsiveApplication(c) => c.prove(subject.guest).await,
+            Condition::UnresponsiveService(c) => c.prove(subject).await,
+            Condition::PowerButtonPolicy(c) => c.prove(subject.guest).await,
+            Condition::Asleep(c) => c.prove(subject).await,
+            Condition::Malware(c) => c.prove(subject).await,
         }
     }
 }

@@ -104,7 +104,7 @@ impl PowerButtonPolicy {
 /// The button is to blame when the guest took the press, its registry gives another action than "shut
 /// down", and what became of the machine is what that action does.
 pub fn detect(evidence: &Evidence) -> Option<Finding> {
-    let action = evidence.button_action?;
+    let action = evidence.registry.as_ref()?.button_action?;
     let fits = match action.index {
         0 | 4 => evidence.outcome == OutcomeKind::StillRunning,
         1 => evidence.outcome == OutcomeKind::Suspended,
@@ -115,8 +115,7 @@ pub fn detect(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let mut finding = Finding::new(Cause::PowerButtonPolicy);
-    finding
-        .add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
+    finding.add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
     finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
     Some(finding)
 }

@@ -14,10 +14,13 @@ use crate::guest::driver::{GuestDriver, LiveValue};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::outcome::{Cause, OutcomeKind};
+use crate::screen_texts::BLOCKED_SHUTDOWN;
 
 /// Programs that start with the session (fact sheet B.4 uses a logon task; the Run key needs no agent).
 const RUN: &str = r"Microsoft\Windows\CurrentVersion\Run";
 const RUN_NAME: &str = "SoftoffProbe";
+/// The user that images log on.
+const USER: &str = "Softoff";
 /// Where images carry the probe.
 const PROBE: &str = r"C:\softoff\probe.exe";
 
@@ -29,6 +32,8 @@ pub enum Behaviour {
     Hangs,
     /// Answers FALSE and gives a reason (ShutdownBlockReasonCreate).
     Refuses,
+    /// Answers at once, but is slow to end.
+    Slow,
     /// Answers at once: the negative control.
     Answers,
 }
@@ -38,6 +43,7 @@ impl Behaviour {
         match self {
             Behaviour::Hangs => "hangs",
             Behaviour::Refuses => "refuses",
+            Behaviour::Slow => "slow",
             Behaviour::Answers => "answers",
         }
     }
@@ -52,6 +58,16 @@ pub struct UnresponsiveApplication {
     /// Its window's title.
     #[serde(default = "title")]
     pub title: String,
+    /// For `slow`: how long it takes to end, seconds.
+    #[serde(default = "seconds")]
+    pub seconds: u32,
+    /// AutoEndTasks: Windows may end it without asking a person.
+    #[serde(default)]
+    pub auto_end_tasks: bool,
+}
+
+fn seconds() -> u32 {
+    5
 }
 
 fn title() -> String {
@@ -61,7 +77,11 @@ fn title() -> String {
 impl UnresponsiveApplication {
     fn command(&self) -> String {
         // Quotes would end the argument early; a title needs none.
-        format!("{PROBE} {} --title \"{}\"", self.behaviour.mode(), self.title.replace('"', ""))
+        let seconds = match self.behaviour {
+            Behaviour::Slow => format!(" --seconds {}", self.seconds),
+            _ => String::new(),
+        };
+        format!("{PROBE} {} --title \"{}\"{seconds}", self.behaviour.mode(), self.title.replace('"', ""))
     }
 
     /// Proven by the process list and by the Run value that started it: the probe runs, in this mode.
@@ -87,12 +107,24 @@ impl Part for UnresponsiveApplication {
     }
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
-        vec![HiveEdit {
+        let run = HiveEdit {
             hive: Hive::Software,
             key: RUN.into(),
             name: RUN_NAME.into(),
             value: RegistryValue::String(self.command()),
-        }]
+        };
+        let desktop = |name: &str, value: &str| HiveEdit {
+            hive: Hive::user(USER),
+            key: r"Control Panel\Desktop".into(),
+            name: name.into(),
+            value: RegistryValue::String(value.into()),
+        };
+        let mut edits = vec![run];
+        if self.auto_end_tasks {
+            // Documented defaults are 5 and 20 s; shorter ones keep the scenario short.
+            edits.extend([desktop("AutoEndTasks", "1"), desktop("WaitToKillAppTimeout", "5000")]);
+        }
+        edits
     }
 
     fn remedy(&self) -> &'static str {
@@ -111,21 +143,15 @@ impl Part for UnresponsiveApplication {
     }
 }
 
-/// An application is to blame when the machine still runs after a press that was taken, and the session
-/// reports windows that hold it.
+/// An application is to blame when the screen says that it holds the shutdown.
 pub fn detect(evidence: &Evidence) -> Option<Finding> {
-    if evidence.outcome != OutcomeKind::StillRunning || evidence.blocking_windows.is_empty() {
+    if !evidence.screen_shows(BLOCKED_SHUTDOWN) {
         return None;
     }
     let mut finding = Finding::new(Cause::UnresponsiveApplication);
-    let titles: Vec<String> =
-        evidence.blocking_windows.iter().map(|t| crate::text::printable(t, 60)).collect();
-    finding.add(EvidenceKind::SessionReport, format!("the session is held by: {}", titles.join(", ")));
-    if evidence.screen_changed_after_request {
-        finding.add(
-            EvidenceKind::Screen,
-            "the screen changed after the request and the machine still runs".into(),
-        );
+    finding.add(EvidenceKind::Screen, "the screen says that an application prevents the shutdown".into());
+    if evidence.outcome == OutcomeKind::StillRunning && evidence.agent_closed_after.is_none() {
+        finding.add(EvidenceKind::Agent, "services still run: the session has not ended".into());
     }
     Some(finding)
 }

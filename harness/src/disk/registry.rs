@@ -146,6 +146,48 @@ pub fn read_value(volume: &Volume, hive: &Hive, key: &str, name: &str) -> Result
     })
 }
 
+/// A parsed hive, for whoever reads many values of it.
+pub struct OpenHive<'a>(&'a RegistryHive);
+
+impl OpenHive<'_> {
+    /// A value, as [`read_value`] finds it; `None` when it does not exist or cannot be read.
+    pub fn value(&self, key: &str, name: &str) -> Option<RegistryValue> {
+        lookup(self.0, key, name).ok().flatten()
+    }
+
+    /// A REG_DWORD.
+    pub fn dword(&self, key: &str, name: &str) -> Option<u32> {
+        match self.value(key, name) {
+            Some(RegistryValue::Dword(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// A REG_SZ.
+    pub fn text(&self, key: &str, name: &str) -> Option<String> {
+        match self.value(key, name) {
+            Some(RegistryValue::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The names of a key's subkeys; `None` when the key does not exist or cannot be read.
+    pub fn subkeys(&self, key: &str) -> Option<Vec<String>> {
+        let key = self.0.open_key(&resolve(self.0, key).ok()?).ok()?;
+        Some(key.subkeys().ok()?.iter().map(|k| k.name()).collect())
+    }
+}
+
+/// Parses a hive of a volume once and lets `work` read from it.
+pub fn read_hive<T: Send + 'static>(
+    volume: &Volume,
+    hive: &Hive,
+    work: impl FnOnce(&OpenHive<'_>) -> T + Send + 'static,
+) -> Result<T, DiskError> {
+    let bytes = volume.read_file(&hive.path(), MAX_HIVE)?;
+    parse(volume.disk_path(), &hive.path(), bytes, move |hive| Ok(work(&OpenHive(hive))))
+}
+
 /// A key as an edit needs to know it.
 pub(crate) struct KeyPlan {
     /// The key with `CurrentControlSet` resolved.

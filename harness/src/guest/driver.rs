@@ -51,6 +51,14 @@ impl GuestDriver {
         }
     }
 
+    /// Suspends the guest to memory. On success the agent does not answer (qga/qapi-schema.json).
+    pub async fn suspend_to_ram(&self) -> Result<(), AgentError> {
+        match self.agent.raw("guest-suspend-ram", serde_json::json!({}), Duration::from_secs(5)).await {
+            Ok(_) | Err(AgentError::Timeout { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Reads one value of the live registry by `reg query`; `None` when it does not exist.
     pub async fn registry(&self, key: &str, name: &str) -> Result<Option<LiveValue>, AgentError> {
         let result = self.run("reg", &["query", key, "/v", name]).await?;

@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod driver;
 pub mod power_policy;
+pub mod registry_facts;

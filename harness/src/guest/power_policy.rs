@@ -7,14 +7,15 @@ use super::agent::AgentError;
 use super::driver::{GuestDriver, LiveValue};
 
 /// SUB_BUTTONS (winnt.h).
-const SUB_BUTTONS: &str = "4f971e89-eebd-4455-a8de-9e59040e7347";
+pub const SUB_BUTTONS: &str = "4f971e89-eebd-4455-a8de-9e59040e7347";
 /// PBUTTONACTION (winnt.h).
 pub const PBUTTONACTION: &str = "7648efa3-dd9c-4e3e-b566-50f929386280";
 /// The policy layer, below HKLM\SOFTWARE.
 pub const POLICY: &str = r"Policies\Microsoft\Power\PowerSettings";
 /// The schemes, below HKLM\SYSTEM.
-const SCHEMES: &str = r"CurrentControlSet\Control\Power\User\PowerSchemes";
-const DEFAULTS: &str = r"CurrentControlSet\Control\Power\PowerSettings";
+pub const SCHEMES: &str = r"CurrentControlSet\Control\Power\User\PowerSchemes";
+/// The defaults of every scheme, below HKLM\SYSTEM.
+pub const DEFAULTS: &str = r"CurrentControlSet\Control\Power\PowerSettings";
 /// A virtual machine has no battery: the AC value applies.
 pub const AC: &str = "ACSettingIndex";
 

@@ -11,6 +11,7 @@ pub mod command_line;
 pub mod firmware;
 pub mod folder;
 pub(crate) mod lines;
+pub mod ocr;
 pub mod overlay;
 pub mod process;
 pub mod qmp;
@@ -145,6 +146,17 @@ impl Machine {
         self.qmp.execute_raw("system_powerdown", json!({}), QMP_LIMIT).await.map(drop)
     }
 
+    /// Presses and releases one key, by QEMU's name of it (QKeyCode).
+    pub async fn press_key(&self, key: &str) -> Result<(), QmpError> {
+        for down in [true, false] {
+            let event = json!({ "type": "key", "data": { "down": down, "key": { "type": "qcode", "data": key } } });
+            self.qmp.execute_raw("input-send-event", json!({ "events": [event] }), QMP_LIMIT).await?;
+            // Faster than a person, slow enough for a guest that polls its keyboard under TCG.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// Takes the power away (SIGKILL) and waits for the process to end.
     pub async fn pull_the_plug(&mut self) {
         let _ended = self.kill.send(Kill).await;
@@ -168,6 +180,11 @@ impl Machine {
     /// Keeps a picture of the screen as it is now, if it differs from the last one.
     pub async fn look(&self) {
         self.screen.look().await;
+    }
+
+    /// Whether nothing but black is on the screen now.
+    pub async fn screen_is_dark(&self) -> bool {
+        self.screen.is_dark().await
     }
 
     /// Waits until QEMU has gone and everything it wrote was read.

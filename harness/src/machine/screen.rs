@@ -76,6 +76,11 @@ impl Picture {
         changed as f32 / (columns * rows) as f32
     }
 
+    /// Whether nothing but black is on it.
+    pub fn is_dark(&self) -> bool {
+        self.rgb.iter().all(|byte| *byte < 8)
+    }
+
     /// A name for its content.
     pub fn hash(&self) -> Sha256Hex {
         Sha256Hex::of_bytes(&self.rgb)

@@ -72,6 +72,13 @@ impl ScreenWatcher {
         self.state.lock().await.look().await;
     }
 
+    /// Looks, and tells whether the screen is dark and which picture shows it.
+    pub(super) async fn is_dark(&self) -> bool {
+        let mut state = self.state.lock().await;
+        state.look().await;
+        state.last.as_ref().is_some_and(Picture::is_dark)
+    }
+
     pub(super) async fn stop(&self) {
         // Taking the lock first lets a look that is under way finish: no half-written picture.
         let _state = self.state.lock().await;

@@ -7,12 +7,11 @@ use anyhow::Context;
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use super::{Job, Stage, Story, speaks_probe};
-use crate::disk;
 use crate::inject;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
 use crate::outcome::Outcome;
-use crate::record::schema::Damage;
+use crate::scenario::RequestMoment;
 use crate::settle;
 use crate::timeline::{Seen, Source, Timeline};
 
@@ -22,7 +21,7 @@ use crate::timeline::{Seen, Source, Timeline};
 const BOOT_ATTEMPTS: u32 = 3;
 
 /// Name of the overlay in a machine's folder.
-const OVERLAY: &str = "system.qcow2";
+pub(super) const OVERLAY: &str = "system.qcow2";
 
 /// Prepares overlays and boots until the guest is ready; an outcome in `story` means that it never was.
 pub(super) async fn until_ready(
@@ -51,6 +50,9 @@ pub(super) async fn until_ready(
         let machine = Machine::start(&config, &folder, timeline.clone()).await?;
         let began = Instant::now();
         let (machine, _) = booted.insert((machine, folder));
+        if job.scenario.request.at == RequestMoment::PowerOn {
+            return Ok(());
+        }
         let limit = job.scaled(job.scenario.readiness.within.0);
         match wait_until_ready(job, machine, timeline, limit).await {
             Ok(()) => {
@@ -170,22 +172,4 @@ async fn wait_until_ready(
          the screen in the newest screen-*.png; on a slow host try --deadline-scale 3",
         limit.as_secs_f64()
     )))
-}
-
-/// Reads from the overlay what the end left behind. QEMU must have gone.
-pub(super) async fn read_damage(folder: &Path) -> Damage {
-    let overlay = folder.join(OVERLAY);
-    let read = tokio::task::spawn_blocking(move || -> Result<_, disk::DiskError> {
-        let image = disk::DiskImage::open(&overlay)?;
-        disk::system_volume(&image)?.flags()
-    });
-    match read.await {
-        Ok(Ok(flags)) => Damage {
-            volume_dirty: Some(flags.is_dirty()),
-            volume_flags: Some(flags.to_string()),
-            trouble: None,
-        },
-        Ok(Err(e)) => Damage { trouble: Some(e.to_string()), ..Damage::default() },
-        Err(e) => Damage { trouble: Some(e.to_string()), ..Damage::default() },
-    }
 }

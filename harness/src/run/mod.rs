@@ -4,6 +4,7 @@
 //! proven ready, prove the condition, ask, watch until the outcome is settled or the deadline comes, look
 //! for the cause, and only then clean up, read the disk, and judge.
 
+mod after;
 mod boot;
 mod request;
 
@@ -13,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::condition::Proof;
+use crate::condition::{Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::evidence::Evidence;
 use crate::guest::driver::GuestDriver;
-use crate::guest::power_policy;
+use crate::guest::registry_facts::RegistryFacts;
 use crate::image::{GuestFamily, Image};
-use crate::machine::Machine;
+use crate::machine::{Machine, QMP_LIMIT};
 use crate::machine::accel::Accelerator;
 use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
 use crate::record::schema::{
     Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
 };
 use crate::record::{RunStore, normal};
-use crate::scenario::{RequestMeans, Scenario, ScenarioName};
+use crate::scenario::{RequestMeans, RequestMoment, Scenario, ScenarioName};
 use crate::settle::{self, Reached, Tie};
 use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::verdict::{Findings, judge};
@@ -142,6 +143,7 @@ pub(crate) struct Story {
     pub(crate) proofs: Vec<(String, Proof)>,
     pub(crate) not_asked: Option<String>,
     pub(crate) outcome: Option<Outcome>,
+    pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
 }
 
@@ -187,16 +189,22 @@ pub async fn run_scenario(
             keep(job, machine, listener, cancel.clone()).await;
         }
         machine.clean_up().await;
-        damage = boot::read_damage(folder.path()).await;
+        let disk = after::read_disk(folder.path()).await;
+        damage = disk.damage;
+        story.registry = disk.registry;
     }
     drop(booted);
+    let mut evidence = Evidence::from_timeline(&observations, outcome.kind());
+    evidence.registry = story.registry.take();
+    after::read_screens(&dir, &observations, &mut evidence).await;
+    story.diagnosis = Some(diagnose(&evidence));
     let record = make_record(job, &name, &story, outcome, &observations, damage, began.elapsed());
     store.finish(&dir, &record, &timeline.snapshot())?;
     listener(RunEvent::Finished { job: name, record: Box::new(record.clone()) });
     Ok(Some(record))
 }
 
-/// Boots, proves, asks, watches, diagnoses. Whatever was found out stands in `story`, whenever this ends.
+/// Boots, proves, asks, watches. Whatever was found out stands in `story`, whenever this ends.
 async fn tell(
     job: &Job,
     dir: &Path,
@@ -211,42 +219,52 @@ async fn tell(
     if story.outcome.is_some() {
         return Ok(());
     }
-    let guest = GuestDriver::new(job.image.manifest.family, machine.agent.clone());
-    stage(Stage::Proving);
-    prove(job, &guest, timeline, story).await;
-    if let Some(outcome) = settle::settled(&timeline.snapshot()) {
-        story.not_asked = Some("the guest ended before it was asked".into());
-        story.outcome = Some(outcome);
-        return Ok(());
-    }
-    if story.proofs.iter().any(|(_, proof)| !proof.present) {
-        story.not_asked = Some("a condition was not proven, so nothing was asked".into());
-        story.outcome = Some(Outcome::StillRunning);
-        return Ok(());
-    }
-    machine.look().await;
-    request::ask_and_watch(job, machine, timeline, &stage).await?;
-    let outcome = settle::at_deadline(&timeline.snapshot());
-    stage(Stage::Finishing);
-    machine.look().await;
-    let mut evidence = Evidence::from_timeline(&timeline.snapshot(), outcome.kind());
-    if outcome == Outcome::StillRunning {
-        match power_policy::effective_action(&guest).await {
-            Ok(action) => evidence.button_action = action,
-            Err(e) => timeline.add(Source::Agent, Seen::Note { what: format!("registry not read: {e}") }),
+    if job.scenario.request.at == RequestMoment::Ready {
+        stage(Stage::Proving);
+        let guest = GuestDriver::new(job.image.manifest.family, machine.agent.clone());
+        prove(job, &Subject { guest: &guest, machine }, timeline, story).await;
+        if let Some(outcome) = settle::settled(&timeline.snapshot()) {
+            story.not_asked = Some("the guest ended before it was asked".into());
+            story.outcome = Some(outcome);
+            return Ok(());
+        }
+        if story.proofs.iter().any(|(_, proof)| !proof.present) {
+            story.not_asked = Some("a condition was not proven, so nothing was asked".into());
+            story.outcome = Some(Outcome::StillRunning);
+            return Ok(());
         }
     }
-    story.diagnosis = Some(diagnose(&evidence));
-    story.outcome = Some(outcome);
+    note_state(machine, timeline).await;
+    request::ask_and_watch(job, machine, timeline, &stage).await?;
+    story.outcome = Some(settle::at_deadline(&timeline.snapshot()));
+    stage(Stage::Finishing);
+    machine.look().await;
     Ok(())
 }
 
-async fn prove(job: &Job, guest: &GuestDriver, timeline: &Timeline, story: &mut Story) {
-    for condition in &job.scenario.conditions {
-        let proof = match condition.prove(guest).await {
-            Ok(proof) => proof,
-            Err(e) => Proof { present: false, evidence: e.to_string() },
+/// What the machine is like just before it is asked.
+async fn note_state(machine: &Machine, timeline: &Timeline) {
+    if let Ok(state) = machine.qmp.run_state(QMP_LIMIT).await {
+        timeline.add(Source::Qmp, Seen::RunState { state });
+    }
+    let dark = machine.screen_is_dark().await;
+    timeline.add(Source::Screen, Seen::Screen { dark });
+}
+
+/// Enters and proves every condition; one that silences the agent comes last.
+async fn prove(job: &Job, subject: &Subject<'_>, timeline: &Timeline, story: &mut Story) {
+    let mut conditions: Vec<_> = job.scenario.conditions.iter().collect();
+    conditions.sort_by_key(|c| c.silences_agent());
+    for condition in conditions {
+        let entered = match job.without_injection {
+            true => Ok(()),
+            false => condition.enter(subject).await,
         };
+        let proof = match entered {
+            Ok(()) => condition.prove(subject).await,
+            Err(e) => Err(e),
+        };
+        let proof = proof.unwrap_or_else(|e| Proof { present: false, evidence: e.to_string() });
         let (present, evidence) = (proof.present, proof.evidence.clone());
         timeline.add(Source::Agent, Seen::Proof { condition: condition.id(), present, evidence });
         story.proofs.push((condition.id(), proof));

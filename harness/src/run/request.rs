@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use serde_json::json;
 
 use super::{Job, Stage};
 use crate::machine::{Machine, QMP_LIMIT, acpi};
 use crate::outcome::Phase;
-use crate::scenario::RequestMeans;
+use crate::scenario::{HostAct, RequestMeans};
 use crate::settle::{self, PLUG};
 use crate::timeline::{Seen, Source, Timeline};
 
@@ -26,14 +27,43 @@ pub(super) async fn ask_and_watch(
     let began = Instant::now();
     let deadline = job.scaled(request.deadline.0);
     stage(Stage::Waiting(Phase::Request));
-    for number in 1..=request.presses {
-        if number > 1 {
+    let mut number = 0;
+    for press in 0..request.presses {
+        if press > 0 {
             watch(timeline, job.scaled(request.gap.0), stage).await;
             if settle::settled(&timeline.snapshot()).is_some() {
                 return Ok(());
             }
         }
+        number += 1;
         ask(request.by, number, machine, timeline).await?;
+    }
+    for follow_up in &request.then {
+        watch(timeline, job.scaled(follow_up.after.0), stage).await;
+        if settle::settled(&timeline.snapshot()).is_some() {
+            return Ok(());
+        }
+        machine.look().await;
+        match follow_up.act {
+            HostAct::Press => {
+                number += 1;
+                ask(RequestMeans::AcpiButton, number, machine, timeline).await?;
+            }
+            HostAct::GuestAgent => {
+                number += 1;
+                ask(RequestMeans::GuestAgent, number, machine, timeline).await?;
+            }
+            HostAct::Wake => {
+                timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
+                machine.qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await.context("waking the guest")?;
+            }
+            HostAct::Keys => {
+                for key in &follow_up.keys {
+                    timeline.add(Source::Host, Seen::Acted { what: format!("key {key}") });
+                    machine.press_key(key).await.with_context(|| format!("pressing the key {key}"))?;
+                }
+            }
+        }
     }
     watch(timeline, deadline.saturating_sub(began.elapsed()), stage).await;
     Ok(())

@@ -1,0 +1,123 @@
+//! Cause `asleep`: the system sleeps, or its display is off, when the request comes.
+//!
+//! In S3 QEMU's power-down sets a status bit and wakes nobody (fact sheet A.1). With the display off, the
+//! first press only lights it, and the second acts (Nutanix and field reports, fact sheet 0.3).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Part, Proof, Realism, Subject};
+use crate::disk::{Hive, RegistryValue};
+use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::agent::AgentError;
+use crate::guest::power_policy::{AC, POLICY};
+use crate::guest::registry_facts::VIDEOIDLE;
+use crate::image::GuestFamily;
+use crate::inject::HiveEdit;
+use crate::outcome::{Cause, OutcomeKind};
+use crate::timeline::{Seen, Source};
+
+/// How long falling asleep may take. The reference guest needs about 2 s to S3 under TCG.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sleep {
+    /// Suspended to memory, by the agent's guest-suspend-ram.
+    S3,
+    /// Only the display is off (VIDEOIDLE).
+    Display,
+}
+
+/// The condition.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asleep {
+    /// How it sleeps.
+    pub state: Sleep,
+}
+
+impl Asleep {
+    /// Puts the guest to sleep where that is done online.
+    pub(super) async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
+        if self.state == Sleep::S3 {
+            subject.guest.suspend_to_ram().await?;
+            let suspended = |o: &crate::timeline::Observation| match &o.what {
+                Seen::QmpEvent { name, .. } => (name == "SUSPEND").then_some(()),
+                _ => None,
+            };
+            let _seen = subject.machine.timeline().wait_for(LIMIT, suspended).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
+        let machine = subject.machine;
+        match self.state {
+            Sleep::S3 => {
+                let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
+                Ok(Proof { present: state == "suspended", evidence: format!("QEMU's run state is {state}") })
+            }
+            Sleep::Display => {
+                let began = std::time::Instant::now();
+                while began.elapsed() < LIMIT {
+                    if machine.screen_is_dark().await {
+                        return Ok(Proof { present: true, evidence: "the screen is black".into() });
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                machine.timeline().add(Source::Screen, Seen::Screen { dark: false });
+                Ok(Proof { present: false, evidence: format!("the screen did not go black within {LIMIT:?}") })
+            }
+        }
+    }
+}
+
+impl Part for Asleep {
+    fn cause(&self) -> Cause {
+        Cause::Asleep
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        match self.state {
+            Sleep::S3 => Vec::new(),
+            Sleep::Display => vec![HiveEdit {
+                hive: Hive::Software,
+                key: format!(r"{POLICY}\{VIDEOIDLE}"),
+                name: AC.into(),
+                value: RegistryValue::Dword(5),
+            }],
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        "QMP system_wakeup, or a harmless key, then press; or VIDEOIDLE and VIDEOCONLOCK 0, standby 0, powercfg /h off"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Reference => {
+                Realism { real: "S3, its wake-up, the dark screen", modelled: "the idle timer and the swallowed press, by the session" }
+            }
+        }
+    }
+}
+
+/// Sleep is to blame when the machine was suspended, or its screen dark, when the request came, and that
+/// request did not end it.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    let mut finding = Finding::new(Cause::Asleep);
+    if evidence.run_state_before.as_deref() == Some("suspended") {
+        finding.add(EvidenceKind::Qmp, "the machine was suspended when it was asked".into());
+        return Some(finding);
+    }
+    let swallowed = evidence.presses > 1 || evidence.keys_pressed || evidence.outcome == OutcomeKind::StillRunning;
+    if evidence.dark_before && swallowed {
+        finding.add(EvidenceKind::Screen, "the screen was dark when the button was pressed".into());
+        return Some(finding);
+    }
+    None
+}

@@ -1,0 +1,98 @@
+//! Cause `logon-required`: nobody is logged on, and the policy lets the request go unheard.
+//!
+//! ShutdownWithoutLogon is documented for the button on the sign-in screen only; that it also decides over
+//! the ACPI button is what vendors say (fact sheet B.3, tag [?]). The reference session follows the
+//! vendors; on Windows a run tells.
+
+use serde::Deserialize;
+
+use super::{Part, Proof, Realism, Subject};
+use crate::disk::{Hive, RegistryValue};
+use crate::evidence::{Evidence, EvidenceKind, Finding, shows};
+use crate::guest::agent::AgentError;
+use crate::guest::driver::LiveValue;
+use crate::image::GuestFamily;
+use crate::inject::HiveEdit;
+use crate::outcome::{Cause, OutcomeKind};
+use crate::screen_texts::SIGN_IN;
+
+const POLICY: &str = r"Microsoft\Windows\CurrentVersion\Policies\System";
+const WINLOGON: &str = r"Microsoft\Windows NT\CurrentVersion\Winlogon";
+
+/// The condition: who is logged on, and what the policy says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogonRequired {
+    /// Whether a user is logged on.
+    #[serde(default)]
+    pub logged_on: bool,
+    /// ShutdownWithoutLogon: whether a shutdown without logon is allowed.
+    #[serde(default)]
+    pub allowed: bool,
+}
+
+impl LogonRequired {
+    pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
+        let guest = subject.guest;
+        let allowed = guest.registry(&format!(r"HKLM\SOFTWARE\{POLICY}"), "ShutdownWithoutLogon").await?;
+        let logon = guest.registry(&format!(r"HKLM\SOFTWARE\{WINLOGON}"), "AutoAdminLogon").await?;
+        let wanted = if self.logged_on { "1" } else { "0" };
+        let present = allowed == Some(LiveValue::Dword(u32::from(self.allowed)))
+            && logon == Some(LiveValue::Text(wanted.into()));
+        let evidence = format!("live registry: ShutdownWithoutLogon {allowed:?}, AutoAdminLogon {logon:?}");
+        Ok(Proof { present, evidence })
+    }
+}
+
+impl Part for LogonRequired {
+    fn cause(&self) -> Cause {
+        Cause::LogonRequired
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        let software = |key: &str, name: &str, value: RegistryValue| HiveEdit {
+            hive: Hive::Software,
+            key: key.into(),
+            name: name.into(),
+            value,
+        };
+        let logon = if self.logged_on { "1" } else { "0" };
+        vec![
+            software(POLICY, "ShutdownWithoutLogon", RegistryValue::Dword(u32::from(self.allowed))),
+            software(WINLOGON, "AutoAdminLogon", RegistryValue::String(logon.into())),
+        ]
+    }
+
+    fn remedy(&self) -> &'static str {
+        "set ShutdownWithoutLogon to 1, or ask through the guest agent, which this policy does not concern"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Reference => {
+                Realism { real: "the registry values", modelled: "sign-in screen and decision, by the session" }
+            }
+        }
+    }
+}
+
+/// A missing logon is to blame when the guest took the press, its policy forbids a shutdown without logon,
+/// nothing changed on the screen, and the screen or the registry says that nobody is logged on.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    let registry = evidence.registry.as_ref()?;
+    let signed_out = evidence.screen_before.as_deref().is_some_and(|s| shows(s, SIGN_IN));
+    let nobody = signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
+    let silent = evidence.outcome == OutcomeKind::StillRunning && evidence.press_taken == Some(true);
+    let button = registry.button_action.is_none_or(|a| a.index == 3);
+    if !nobody || !silent || !button || registry.shutdown_without_logon != Some(0) || evidence.dark_before {
+        return None;
+    }
+    let mut finding = Finding::new(Cause::LogonRequired);
+    finding.add(EvidenceKind::Registry, "ShutdownWithoutLogon is 0".into());
+    if signed_out {
+        finding.add(EvidenceKind::Screen, "the sign-in screen was shown".into());
+    }
+    finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    Some(finding)
+}

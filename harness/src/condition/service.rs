@@ -1,0 +1,53 @@
+//! The probe as a service: what several conditions put into a guest.
+
+use super::Proof;
+use crate::disk::{Hive, RegistryValue};
+use crate::guest::agent::AgentError;
+use crate::guest::driver::GuestDriver;
+use crate::inject::HiveEdit;
+
+/// An auto-start service that takes its time when it is told to stop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StandIn<'a> {
+    pub(super) name: &'a str,
+    /// How long it takes to stop.
+    pub(super) seconds: u32,
+    /// PreshutdownTimeout; always written, because its default differs between Windows builds (180 s
+    /// before 15063, 10 s from it on).
+    pub(super) timeout_ms: u32,
+}
+
+impl StandIn<'_> {
+    fn command(&self) -> String {
+        format!(r"C:\softoff\probe.exe service {} --preshutdown --stop-seconds {}", self.name, self.seconds)
+    }
+
+    /// The values that CreateService would write (winsvc.h: own process 0x10, automatic start 2).
+    pub(super) fn edits(&self) -> Vec<HiveEdit> {
+        let values = [
+            ("Type", RegistryValue::Dword(0x10)),
+            ("Start", RegistryValue::Dword(2)),
+            ("ErrorControl", RegistryValue::Dword(1)),
+            ("ImagePath", RegistryValue::ExpandString(self.command())),
+            ("DisplayName", RegistryValue::String(self.name.to_owned())),
+            ("ObjectName", RegistryValue::String("LocalSystem".into())),
+            ("PreshutdownTimeout", RegistryValue::Dword(self.timeout_ms)),
+        ];
+        let edit = |(name, value): (&str, RegistryValue)| HiveEdit {
+            hive: Hive::System,
+            key: format!(r"CurrentControlSet\Services\{}", self.name),
+            name: name.into(),
+            value,
+        };
+        values.into_iter().map(edit).collect()
+    }
+
+    /// Proven by the service manager: the service runs.
+    pub(super) async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
+        let answer = guest.run("sc", &["query", self.name]).await?;
+        // The state's number and word are not localised (sc.exe prints `STATE : 4 RUNNING`).
+        let present = answer.stdout.contains("RUNNING");
+        let evidence = format!("sc query {}: {}", self.name, if present { "RUNNING" } else { "not running" });
+        Ok(Proof { present, evidence })
+    }
+}

@@ -1,0 +1,82 @@
+//! Cause `unresponsive-application`, the other half of it: a service does not answer.
+//!
+//! The service manager waits for a PRESHUTDOWN service up to its own time-out (fact sheet B.0, phase 2), and
+//! the screen says no more than "Shutting down".
+
+use serde::Deserialize;
+
+use super::malware::SQUATTER_MS;
+use super::service::StandIn;
+use super::{Part, Proof, Realism, Subject};
+use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::agent::AgentError;
+use crate::image::GuestFamily;
+use crate::inject::HiveEdit;
+use crate::outcome::{Cause, OutcomeKind};
+use crate::screen_texts::{SHUTTING_DOWN, UPDATE_WORK};
+
+/// The condition: a service that is told to stop and does not, within a long time-out of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnresponsiveService {
+    /// The service's name.
+    pub service: String,
+    /// How long it would take, seconds.
+    pub seconds: u32,
+}
+
+impl UnresponsiveService {
+    fn stand_in(&self) -> StandIn<'_> {
+        StandIn { name: &self.service, seconds: self.seconds, timeout_ms: self.seconds.saturating_mul(1000) }
+    }
+
+    pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
+        self.stand_in().prove(subject.guest).await
+    }
+}
+
+impl Part for UnresponsiveService {
+    fn cause(&self) -> Cause {
+        Cause::UnresponsiveApplication
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        self.stand_in().edits()
+    }
+
+    fn remedy(&self) -> &'static str {
+        "set the service's PreshutdownTimeout to what it needs at most, or mend the service"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Reference => {
+                Realism { real: "a Win32 service and its time-out value", modelled: "PRESHUTDOWN, sent as STOP by the session" }
+            }
+        }
+    }
+}
+
+/// A service is to blame when the machine still runs, the screen says no more than that it shuts down, and
+/// a service may take as long as it likes.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    let registry = evidence.registry.as_ref()?;
+    let slow = registry.preshutdown.iter().find(|s| s.timeout_ms > WINDOWS_LONGEST && s.timeout_ms < SQUATTER_MS);
+    let slow = slow.or_else(|| registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS))?;
+    let waits = evidence.outcome == OutcomeKind::StillRunning
+        && evidence.last_screen_shows(SHUTTING_DOWN)
+        && !evidence.screen_shows(UPDATE_WORK);
+    if !waits {
+        return None;
+    }
+    let mut finding = Finding::new(Cause::UnresponsiveApplication);
+    finding.add(EvidenceKind::Screen, "the screen says that it shuts down, and no more".into());
+    let name = crate::text::printable(&slow.name, 60);
+    finding.add(EvidenceKind::Registry, format!("service {name} may take {} s", slow.timeout_ms / 1000));
+    Some(finding)
+}
+
+/// The longest PreshutdownTimeout among Windows' own services: wuauserv and UsoSvc, 16 hours (from memory,
+/// fact sheet B.1).
+const WINDOWS_LONGEST: u32 = 57_600_000;

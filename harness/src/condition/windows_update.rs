@@ -1,0 +1,95 @@
+//! Cause `windows-update`: update work at shutdown prolongs it.
+//!
+//! Windows finishes staged updates while services stop: TrustedInstaller and the update orchestrator hold the
+//! shutdown through PRESHUTDOWN (fact sheet B.1). The synthetic condition is the same mechanism class: a
+//! service that accepts PRESHUTDOWN and works for N seconds, with RebootPending set as servicing leaves it.
+//! Nothing is ever written to pending.xml or SetupExecute: that breaks a Windows.
+
+use serde::Deserialize;
+
+use super::service::StandIn;
+use super::{Part, Proof, Realism, Subject};
+use crate::disk::{Hive, RegistryValue};
+use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::agent::AgentError;
+use crate::image::GuestFamily;
+use crate::inject::HiveEdit;
+use crate::outcome::Cause;
+use crate::screen_texts::UPDATE_WORK;
+
+const REBOOT_PENDING: &str =
+    r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
+
+/// The condition: a reboot is pending, and a PRESHUTDOWN service works for some seconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowsUpdate {
+    /// How long it works, seconds.
+    pub seconds: u32,
+    /// The service's name.
+    #[serde(default = "service")]
+    pub service: String,
+}
+
+fn service() -> String {
+    "SoftoffUpdate".into()
+}
+
+impl WindowsUpdate {
+    fn stand_in(&self) -> StandIn<'_> {
+        StandIn { name: &self.service, seconds: self.seconds, timeout_ms: (self.seconds + 60).saturating_mul(1000) }
+    }
+
+    pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
+        let service = self.stand_in().prove(subject.guest).await?;
+        let pending = subject.guest.run("reg", &["query", &format!(r"HKLM\SOFTWARE\{REBOOT_PENDING}")]).await?;
+        let pending = pending.code == Some(0);
+        let evidence = format!("{}; RebootPending {}", service.evidence, if pending { "exists" } else { "is absent" });
+        Ok(Proof { present: service.present && pending, evidence })
+    }
+}
+
+impl Part for WindowsUpdate {
+    fn cause(&self) -> Cause {
+        Cause::WindowsUpdate
+    }
+
+    fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
+        let mut edits = self.stand_in().edits();
+        edits.push(HiveEdit {
+            hive: Hive::Software,
+            key: REBOOT_PENDING.into(),
+            name: String::new(),
+            value: RegistryValue::String(String::new()),
+        });
+        edits
+    }
+
+    fn remedy(&self) -> &'static str {
+        "wait: leave it up to hours (Azure's guidance says 8) before forcing; patch in a maintenance window"
+    }
+
+    fn realism(&self, family: GuestFamily) -> Realism {
+        match family {
+            GuestFamily::Windows => {
+                Realism { real: "PRESHUTDOWN, its time-out, the pending key", modelled: "the work, and no update text" }
+            }
+            GuestFamily::Reference => {
+                Realism { real: "the service and the pixels", modelled: "PRESHUTDOWN and the update screen, by the session" }
+            }
+        }
+    }
+}
+
+/// Update work is to blame when the screen says so; a pending reboot in the registry is more of it.
+pub fn detect(evidence: &Evidence) -> Option<Finding> {
+    if !evidence.screen_shows(UPDATE_WORK) {
+        return None;
+    }
+    let mut finding = Finding::new(Cause::WindowsUpdate);
+    finding.add(EvidenceKind::Screen, "the screen asks not to turn the computer off".into());
+    if evidence.registry.as_ref().is_some_and(|r| r.reboot_pending) {
+        finding.add(EvidenceKind::Registry, "Component Based Servicing: RebootPending".into());
+    }
+    Some(finding)
+}
