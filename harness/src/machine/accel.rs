@@ -161,7 +161,7 @@ fn decide(choice: AccelChoice, state: KvmState) -> Result<(Accelerator, String),
         }
         (AccelChoice::Kvm, state) => Err(AccelError::NotUsable(state)),
         (AccelChoice::Auto, state) => {
-            Ok((Accelerator::Tcg, format!("Running under TCG (emulation, many times slower): {state}.")))
+            Ok((Accelerator::Tcg, format!("Running under TCG (emulation, many times slower): {state}")))
         }
     }
 }
