@@ -86,7 +86,12 @@ pub(crate) fn ntfs_volume(dir: &Path, files: &[(&str, Vec<u8>)]) -> PathBuf {
         // outside, and it goes when the shell goes.
         let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
         let script = r#"ntfs-3g "$1" "$2" && cp -r "$3"/. "$2"/ && umount "$2""#;
-        let arguments = [namespace, "sh", "-c", script, "sh", text(&image), text(&mount), text(&tree)];
+        // Below a plain chroot the root folder is no mount point, and cannot be made private.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let contained = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
+        let propagation = if contained { "private" } else { "unchanged" };
+        let mut arguments = vec![namespace, "--propagation", propagation, "sh", "-c", script, "sh"];
+        arguments.extend([text(&image), text(&mount), text(&tree)]);
         run("unshare", "ntfs-3g util-linux (and make /dev/fuse readable)", &arguments);
     }
     image

@@ -121,7 +121,7 @@ fn stage_name(stage: char) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum AccelError {
     /// KVM was demanded, and does not work.
-    #[error("KVM was asked for, but {0}; next: use `auto` or `tcg`")]
+    #[error("KVM was asked for, but {0}; next: --accel auto or --accel tcg")]
     NotUsable(KvmState),
     /// The test boot could not be made.
     #[error("cannot test KVM: {doing}: {source}")]
@@ -161,7 +161,7 @@ fn decide(choice: AccelChoice, state: KvmState) -> Result<(Accelerator, String),
         }
         (AccelChoice::Kvm, state) => Err(AccelError::NotUsable(state)),
         (AccelChoice::Auto, state) => {
-            Ok((Accelerator::Tcg, format!("Running under TCG (emulation, many times slower): {state}.")))
+            Ok((Accelerator::Tcg, format!("Running under TCG (emulation, many times slower): {state}")))
         }
     }
 }

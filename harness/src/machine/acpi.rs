@@ -44,9 +44,15 @@ pub async fn read(
 ) -> Result<Option<ButtonRegisters>, QmpError> {
     let status = register(qmp, base.0, limit).await?;
     let enable = register(qmp, base.0.saturating_add(2), limit).await?;
-    Ok(status
-        .zip(enable)
-        .map(|(s, e)| ButtonRegisters { enabled: e & PWRBTN != 0, pending: s & PWRBTN != 0 }))
+    Ok(status.zip(enable).map(|(status, enable)| decode(status, enable)))
+}
+
+fn decode(status: u16, enable: u16) -> ButtonRegisters {
+    // All ones from both: nothing answers there. Firmware has not mapped the block yet, so nobody listens.
+    if (status, enable) == (0xffff, 0xffff) {
+        return ButtonRegisters { enabled: false, pending: false };
+    }
+    ButtonRegisters { enabled: enable & PWRBTN != 0, pending: status & PWRBTN != 0 }
 }
 
 async fn register(qmp: &QmpClient, port: u16, limit: Duration) -> Result<Option<u16>, QmpError> {
@@ -66,6 +72,15 @@ fn parse(answer: &str) -> Option<u16> {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[rstest]
+    #[case::listening(0x0001, 0x0120, true, false)]
+    #[case::waiting(0x0101, 0x0120, true, true)]
+    #[case::before_the_system(0x0001, 0x0000, false, false)]
+    #[case::before_the_firmware(0xffff, 0xffff, false, false)]
+    fn registers(#[case] status: u16, #[case] enable: u16, #[case] enabled: bool, #[case] pending: bool) {
+        assert_eq!(decode(status, enable), ButtonRegisters { enabled, pending });
+    }
 
     #[rstest]
     #[case("portw[0x0600] = 0x0101\r\n", Some(0x101))]

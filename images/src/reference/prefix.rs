@@ -66,6 +66,7 @@ const OUTSIDE: &str = r#"set -e
 PATH="$PATH:/usr/sbin:/sbin"
 chroot=$(command -v chroot)
 mount --bind "$1" "$1"
+mount --make-rprivate "$1"
 mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"
 mount -t tmpfs tmp "$1/tmp"
@@ -91,6 +92,12 @@ pub(crate) fn make(root: &Path, prefix: &Path) -> anyhow::Result<()> {
     let mut command = tools::command("unshare");
     if !nix::unistd::geteuid().is_root() {
         command.arg("--map-root-user");
+    }
+    // Below a plain chroot the root folder is no mount point, and unshare cannot make it private; what is mounted
+    // here is made private on its own.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
+        command.args(["--propagation", "unchanged"]);
     }
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", OUTSIDE, "prefix"]);
     command.arg(root).arg(prefix).arg(INSIDE);
