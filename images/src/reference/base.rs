@@ -16,8 +16,15 @@ use crate::tools;
 /// Where PID 1 puts itself for the links below: the root is read-only and holds no program of ours.
 const INIT_IN_GUEST: &str = "/run/softoff/init";
 
-/// Names under which PID 1's program is called again. qemu-ga runs `/sbin/shutdown` for guest-shutdown.
-const INIT_LINKS: &[&str] = &["usr/sbin/shutdown", "usr/bin/winrun"];
+/// Names under which PID 1's program is called again. qemu-ga runs `/sbin/shutdown` for guest-shutdown
+/// and the programs of pm-utils for guest-suspend-ram and guest-suspend-disk.
+const INIT_LINKS: &[&str] = &[
+    "usr/sbin/shutdown",
+    "usr/bin/pm-is-supported",
+    "usr/sbin/pm-suspend",
+    "usr/sbin/pm-hibernate",
+    "usr/bin/winrun",
+];
 
 /// A finished base.
 #[derive(Debug)]

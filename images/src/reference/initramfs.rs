@@ -17,7 +17,7 @@ const FOR_ROOT: &[&str] = &["crc32c_generic", "virtio_pci", "virtio_blk", "erofs
 
 /// Loaded for the rest of the guest.
 const FOR_SYSTEM: &[&str] =
-    &["ntfs3", "button", "evdev", "virtio_console", "virtio_rng", "virtio_input", "bochs"];
+    &["ntfs3", "button", "evdev", "virtio_console", "virtio_rng", "virtio_input", "bochs", "pvpanic_pci"];
 
 /// Loaded where the system volume is filled.
 const FOR_POPULATE: &[&str] = &["crc32c_generic", "virtio_pci", "virtio_blk", "ntfs3"];

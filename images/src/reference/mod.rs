@@ -181,7 +181,17 @@ const QUIRKS: &[(&str, &str)] = &[
         "with SMAP (`-cpu max`) Wine gets page faults it does not expect and never starts; and with fewer features \
          there is less to emulate: 12.0 s of processor time to the desktop, against 13.6 s with max,smap=off",
     ),
-    ("`panic=-1`", "a kernel panic resets the machine at once: a RESET that nobody asked for, seen by QMP"),
+    (
+        "`panic=-1`",
+        "a kernel panic resets the machine at once: a RESET that nobody asked for, seen by QMP; with a pvpanic-pci \
+         device GUEST_PANICKED comes first",
+    ),
+    (
+        "S4 is Linux hibernation into a third partition",
+        "QEMU emits a real SUSPEND_DISK, and the next boot from the same disk resumes; C:\\hiberfil.sys is modelled: it \
+         has the four bytes that Windows writes (`HIBR` asleep, `wake` resumed) and no memory in it; the NTFS \
+         volume looks clean while the machine is hibernated, because the kernel syncs on its way",
+    ),
     (
         "the NTFS dirty flag is read from $MFT record 3, never from $MFTMirr",
         "the guest's ntfs3 driver writes only the first; ntfs-3g and ntfsinfo then refuse the volume",

@@ -23,6 +23,8 @@ pub const PACKAGES: &[&str] = &[
     // zlib1.dll, which libwine's own DLLs import.
     "libz-mingw-w64",
     "xserver-xorg-core",
+    // Keyboard and tablet without udev; libinput would want its database.
+    "xserver-xorg-input-evdev",
     "x11-xkb-utils",
     "xkb-data",
     // winex11.so loads these by name, so no dependency names them.

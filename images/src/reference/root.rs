@@ -98,7 +98,8 @@ const FOLDERS: &[&str] = &[
     "usr/share/softoff/prefix",
 ];
 
-/// No hot plugging of devices (there is no udev to ask), no blanking: a dark screen would read as asleep.
+/// No hot plugging of devices (there is no udev to ask): PID 1 writes the sections of keyboard and pointer at
+/// boot. No blanking by X: when the display sleeps is the session's policy.
 const XORG_CONF: &str = r#"Section "ServerFlags"
     Option "AutoAddDevices" "false"
     Option "AutoAddGPU" "false"

@@ -1,5 +1,6 @@
 //! Step 8: the system disk, laid out as Windows setup does: GPT, a Microsoft reserved partition, and one NTFS
-//! "Basic data partition". And the archive of what C: will hold.
+//! "Basic data partition". Behind them what Windows has no need of: a partition for the hibernation image. And
+//! the archive of what C: will hold.
 //!
 //! Nothing here needs root, a loop device or FUSE: partitions are files until they are copied into place.
 
@@ -17,15 +18,21 @@ use crate::tools;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 /// Bytes of the whole disk. It is sparse in the qcow2.
-const DISK: u64 = 1 << 30;
+const DISK: u64 = 3 << 29;
 /// First sector of the reserved partition: 1 MiB, where Windows setup puts the first one.
 const RESERVED_START: u64 = 2048;
 /// 16 MiB, the size that Windows 10 and later use.
 const RESERVED_SECTORS: u64 = 16 * 2048;
 /// First sector of the NTFS partition.
 const SYSTEM_START: u64 = RESERVED_START + RESERVED_SECTORS;
-/// Last sector of the NTFS partition; the last MiB is the backup table's.
-const SYSTEM_END: u64 = DISK / SECTOR - 2048 - 1;
+/// Last sector of the NTFS partition.
+const SYSTEM_END: u64 = HIBERNATION_START - 1;
+/// First sector of the partition for the hibernation image.
+const HIBERNATION_START: u64 = (1 << 30) / SECTOR - 2048;
+/// Its last sector; the last MiB is the backup table's.
+const HIBERNATION_END: u64 = DISK / SECTOR - 2048 - 1;
+/// PID 1 finds it by this name.
+const HIBERNATION_NAME: &str = "Softoff hibernation";
 
 /// E3C9E316-0B5C-4DB8-817D-F92DF00215AE, as it lies on disk.
 const TYPE_RESERVED: [u8; 16] =
@@ -33,6 +40,10 @@ const TYPE_RESERVED: [u8; 16] =
 /// EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, as it lies on disk.
 const TYPE_BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
+
+/// Linux swap, 0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, as it lies on disk.
+const TYPE_SWAP: [u8; 16] =
+    [0x6d, 0xfd, 0x57, 0x06, 0xab, 0xa4, 0xc4, 0x43, 0x84, 0xe5, 0x09, 0x33, 0xc8, 0x4b, 0x4f, 0x4f];
 
 /// Identities of disk and partitions: fixed, so that the same recipe gives the same disk.
 const fn identity(last: u8) -> [u8; 16] {
@@ -157,8 +168,18 @@ pub(crate) fn lay_out(disk: &Path) -> anyhow::Result<()> {
         attribute_bits: 0,
         partition_name: "Basic data partition".into(),
     };
+    *table.partitions_entry(3)? = GPTPartitionEntry {
+        partition_type_guid: TYPE_SWAP,
+        unique_partition_guid: identity(4),
+        starting_lba: HIBERNATION_START,
+        ending_lba: HIBERNATION_END,
+        attribute_bits: 0,
+        partition_name: HIBERNATION_NAME.into(),
+    };
     table.write_into(&mut file)?;
     GPT::write_protective_mbr_into(&mut file, SECTOR)?;
+
+    write_swap_header(&mut file)?;
 
     let partition = disk.with_extension("ntfs");
     File::create(&partition)?.set_len((SYSTEM_END - SYSTEM_START + 1) * SECTOR)?;
@@ -171,6 +192,20 @@ pub(crate) fn lay_out(disk: &Path) -> anyhow::Result<()> {
     )?;
     copy_sparse(&partition, &mut file, SYSTEM_START * SECTOR)?;
     std::fs::remove_file(&partition)?;
+    Ok(())
+}
+
+/// What mkswap writes: version and last page at byte 1024, the magic at the end of the first page
+/// (include/linux/swap.h, `union swap_header`). The kernel hibernates into swap areas only.
+fn write_swap_header(disk: &mut File) -> anyhow::Result<()> {
+    const PAGE: u64 = 4096;
+    let pages = (HIBERNATION_END - HIBERNATION_START + 1) * SECTOR / PAGE;
+    let start = HIBERNATION_START * SECTOR;
+    disk.seek(SeekFrom::Start(start + 1024))?;
+    disk.write_all(&1u32.to_le_bytes())?;
+    disk.write_all(&u32::try_from(pages - 1)?.to_le_bytes())?;
+    disk.seek(SeekFrom::Start(start + PAGE - 10))?;
+    disk.write_all(b"SWAPSPACE2")?;
     Ok(())
 }
 
@@ -233,6 +268,12 @@ mod tests {
         let entry = |n: u32| table.iter().find(|(i, _)| *i == n).map(|(_, e)| e.clone()).unwrap();
         assert_eq!(entry(1).size().unwrap() * SECTOR, 16 << 20);
         assert_eq!(entry(2).partition_name.as_str(), "Basic data partition");
+        assert_eq!(entry(3).partition_name.as_str(), HIBERNATION_NAME);
+        assert!(entry(3).size().unwrap() < entry(2).size().unwrap(), "PID 1 takes the largest for C:");
+        let mut swap = [0u8; 4096];
+        file.seek(SeekFrom::Start(entry(3).starting_lba * SECTOR)).unwrap();
+        file.read_exact(&mut swap).unwrap();
+        assert_eq!(&swap[4086..], b"SWAPSPACE2");
         let mut boot = [0u8; 512];
         file.seek(SeekFrom::Start(entry(2).starting_lba * SECTOR)).unwrap();
         file.read_exact(&mut boot).unwrap();

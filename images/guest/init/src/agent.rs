@@ -1,4 +1,6 @@
-//! The guest agent: starting qemu-ga, and being the `/sbin/shutdown` that its guest-shutdown runs.
+//! The guest agent: starting qemu-ga, and being the programs that it runs: `/sbin/shutdown` for guest-shutdown,
+//! and those of pm-utils for guest-suspend-ram and guest-suspend-disk. (Without them qemu-ga would write to
+//! /sys/power/state itself, and PID 1 could not tell the session that the machine is back.)
 
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -27,6 +29,27 @@ pub(crate) enum Request {
     PowerOff,
     /// Reset.
     Reboot,
+    /// S3.
+    Suspend,
+    /// S4.
+    Hibernate,
+}
+
+impl Request {
+    /// The byte that stands for it on the socket.
+    fn byte(self) -> u8 {
+        match self {
+            Request::PowerOff => b'p',
+            Request::Reboot => b'r',
+            Request::Suspend => b's',
+            Request::Hibernate => b'h',
+        }
+    }
+
+    fn of_byte(byte: u8) -> Option<Request> {
+        let all = [Request::PowerOff, Request::Reboot, Request::Suspend, Request::Hibernate];
+        all.into_iter().find(|request| request.byte() == byte)
+    }
 }
 
 /// Starts qemu-ga if the machine has its port; `None` where it has not.
@@ -70,21 +93,25 @@ fn take_request(mut stream: UnixStream) -> Option<Request> {
     let mut byte = [0u8; 1];
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     stream.read_exact(&mut byte).ok()?;
-    let request = match byte {
-        [b'p'] => Request::PowerOff,
-        [b'r'] => Request::Reboot,
-        _ => return None,
-    };
+    let [byte_of_request] = byte;
+    let request = Request::of_byte(byte_of_request)?;
     let _ = stream.write_all(&byte);
     Some(request)
 }
 
 /// `shutdown`, as qemu-ga calls it: `-P +0 MESSAGE`, `-H +0 MESSAGE`, `-r +0 MESSAGE`.
 pub(crate) fn shutdown_main(args: impl Iterator<Item = String>) -> ExitCode {
-    let byte = match request_of(args) {
-        Request::PowerOff => *b"p",
-        Request::Reboot => *b"r",
-    };
+    tell_main(request_of(args))
+}
+
+/// `pm-is-supported`, as qemu-ga calls it: `--suspend`, `--hibernate`, `--suspend-hybrid`.
+pub(crate) fn sleep_supported_main(mut args: impl Iterator<Item = String>) -> ExitCode {
+    if args.any(|a| a == "--suspend" || a == "--hibernate") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells PID 1 a request.
+pub(crate) fn tell_main(request: Request) -> ExitCode {
+    let byte = [request.byte()];
     let told = UnixStream::connect(SOCKET).and_then(|mut stream| {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(&byte)?;
@@ -93,7 +120,7 @@ pub(crate) fn shutdown_main(args: impl Iterator<Item = String>) -> ExitCode {
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("shutdown: PID 1 does not answer on {SOCKET}: {error}");
+            eprintln!("PID 1 does not answer on {SOCKET}: {error}");
             ExitCode::FAILURE
         }
     }
@@ -117,7 +144,12 @@ mod tests {
 
     #[test]
     fn a_request_is_acknowledged_and_rubbish_is_not() {
-        for (sent, wanted) in [(b'p', Some(Request::PowerOff)), (b'r', Some(Request::Reboot)), (b'x', None)] {
+        for (sent, wanted) in [
+            (b'p', Some(Request::PowerOff)),
+            (b'r', Some(Request::Reboot)),
+            (b'h', Some(Request::Hibernate)),
+            (b'x', None),
+        ] {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.write_all(&[sent]).unwrap();
             assert_eq!(take_request(theirs), wanted);

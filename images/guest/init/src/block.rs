@@ -44,6 +44,25 @@ pub(crate) fn system_partition() -> anyhow::Result<PathBuf> {
     Ok(Path::new("/dev").join(name))
 }
 
+/// Name of the partition for the hibernation image, as the image builder writes it into the partition table.
+const HIBERNATION: &str = "Softoff hibernation";
+
+/// The partition that S4 writes to; `None` where the disk has none.
+pub(crate) fn hibernation_partition() -> Option<PathBuf> {
+    let sys = Path::new("/sys/block");
+    let disk = find(sys, "system")?;
+    named_partition(&sys.join(&disk), HIBERNATION).map(|name| Path::new("/dev").join(name))
+}
+
+/// The kernel gives the name in the GPT as a line of the partition's `uevent`.
+fn named_partition(sys_disk: &Path, name: &str) -> Option<String> {
+    let line = format!("PARTNAME={name}");
+    std::fs::read_dir(sys_disk).ok()?.flatten().find_map(|entry| {
+        let text = std::fs::read_to_string(entry.path().join("uevent")).ok()?;
+        text.lines().any(|l| l == line).then(|| entry.file_name().to_string_lossy().into_owned())
+    })
+}
+
 fn largest_partition(sys_disk: &Path, disk: &str) -> Option<String> {
     let entries = std::fs::read_dir(sys_disk).ok()?.flatten();
     let sized = entries.filter_map(|entry| {
@@ -68,6 +87,9 @@ mod tests {
             ("vdb/vdb1/size", "32768\n"),
             ("vdb/vdb2/size", "2000000\n"),
             ("vdb/queue/size", "99999999"),
+            ("vdb/uevent", "DISKSEQ=2\n"),
+            ("vdb/vdb2/uevent", "PARTN=2\nPARTNAME=Basic data partition\n"),
+            ("vdb/vdb3/uevent", "PARTN=3\nPARTNAME=Softoff hibernation\n"),
         ] {
             let path = sys.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -76,5 +98,7 @@ mod tests {
         assert_eq!(find(sys.path(), "system").as_deref(), Some("vdb"));
         assert_eq!(find(sys.path(), "absent"), None);
         assert_eq!(largest_partition(&sys.path().join("vdb"), "vdb").as_deref(), Some("vdb2"));
+        assert_eq!(named_partition(&sys.path().join("vdb"), HIBERNATION).as_deref(), Some("vdb3"));
+        assert_eq!(named_partition(&sys.path().join("vdb"), "Basic data"), None);
     }
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
+use crate::input;
 use crate::serve::Event;
 
 /// Name of the kernel's input device for the button (drivers/acpi/button.c).
@@ -18,7 +19,7 @@ const KEY_POWER: u16 = 116;
 /// Reads every power button in a thread of its own; gives their number.
 pub(crate) fn watch(events: &Sender<Event>) -> usize {
     let mut watched = 0;
-    for path in devices(Path::new("/sys/class/input")) {
+    for path in buttons(Path::new(input::CLASS)) {
         let Ok(mut device) = File::open(&path) else { continue };
         let events = events.clone();
         std::thread::spawn(move || {
@@ -34,13 +35,9 @@ pub(crate) fn watch(events: &Sender<Event>) -> usize {
     watched
 }
 
-fn devices(class: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(class).into_iter().flatten().flatten();
-    let buttons = entries.filter(|entry| {
-        std::fs::read_to_string(entry.path().join("device/name")).is_ok_and(|name| name.trim() == NAME)
-    });
-    let names = buttons.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("event")).map(|name| Path::new("/dev/input").join(name)).collect()
+fn buttons(class: &Path) -> Vec<PathBuf> {
+    let devices = input::devices(class).into_iter();
+    devices.filter(|(_, name)| name == NAME).map(|(path, _)| path).collect()
 }
 
 /// A press, not a release: value 1.
@@ -81,6 +78,6 @@ mod tests {
             std::fs::create_dir_all(&device).unwrap();
             std::fs::write(device.join("name"), format!("{name}\n")).unwrap();
         }
-        assert_eq!(devices(class.path()), [PathBuf::from("/dev/input/event0")]);
+        assert_eq!(buttons(class.path()), [PathBuf::from("/dev/input/event0")]);
     }
 }

@@ -11,7 +11,7 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{chdir, chroot, execv};
 
-use crate::{block, log, populate};
+use crate::{block, log, populate, sleep};
 
 /// Where this program puts itself, for the links `/sbin/shutdown` and `/usr/bin/winrun` of the root.
 pub(crate) const OWN_PLACE: &str = "/run/softoff/init";
@@ -30,6 +30,8 @@ pub(crate) fn main() -> anyhow::Result<()> {
         return populate::main();
     }
     load_modules("root")?;
+    // Before anything is mounted: the image knows the volume as it was left.
+    sleep::resume_if_hibernated();
     let root = block::device("root")?;
     mount(Some(&root), NEW_ROOT, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
         .with_context(|| format!("cannot mount the root from {}", root.display()))?;

@@ -54,6 +54,16 @@ pub(crate) fn end(how: How, programs: &Programs) {
     log::trouble(&format!("the kernel refused {how:?}: {error}"));
 }
 
+/// Crashes the kernel. With a pvpanic device QEMU tells GUEST_PANICKED; without one the kernel's `panic=-1` makes
+/// it a reset.
+pub(crate) fn crash() {
+    log::say("crashing the kernel, as asked");
+    log::drain();
+    if let Err(error) = std::fs::write("/proc/sysrq-trigger", "c") {
+        log::trouble(&format!("the kernel refused to crash: {error}"));
+    }
+}
+
 fn end_wine(programs: &Programs) {
     let asked = procs::start(wine::command("/usr/lib/wine/wineserver64").arg("-k"), "wineserver-k");
     if let Err(error) = asked {

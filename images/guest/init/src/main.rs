@@ -5,9 +5,9 @@
 //! * `/init` of the initial RAM disk: [`early`] loads kernel modules and changes to the real root, or, with
 //!   `softoff.mode=populate`, [`populate`] fills a new system volume (once, when the image is built).
 //! * PID 1 of the root: [`system`] boots the guest and then waits in [`serve`]: for the ACPI button
-//!   ([`button`]), for the session program ([`session`]), for the guest agent ([`agent`]); [`ending`] brings
-//!   the machine down.
-//! * `/sbin/shutdown`, run by qemu-ga: [`agent`] tells PID 1.
+//!   ([`button`]), for the session program ([`session`]), for the guest agent ([`agent`]), for keys and
+//!   pointer ([`input`]); [`sleep`], [`display`] and [`ending`] do what the session asks for.
+//! * `/sbin/shutdown`, `pm-suspend` and their like, run by qemu-ga: [`agent`] tells PID 1.
 //! * `/usr/bin/winrun PROGRAM ARGS`: [`wine`] runs a Win32 program, for the agent's guest-exec.
 //!
 //! The policy of a shutdown (what a press means, who is asked, how long is waited) is not here: it is in the
@@ -16,13 +16,16 @@
 mod agent;
 mod block;
 mod button;
+mod display;
 mod early;
 mod ending;
+mod input;
 mod log;
 mod populate;
 mod procs;
 mod serve;
 mod session;
+mod sleep;
 mod system;
 mod wine;
 
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
     let name = Path::new(&own).file_name().and_then(|n| n.to_str()).unwrap_or_default();
     match name {
         "shutdown" => agent::shutdown_main(args),
+        "pm-is-supported" => agent::sleep_supported_main(args),
+        "pm-suspend" => agent::tell_main(agent::Request::Suspend),
+        "pm-hibernate" => agent::tell_main(agent::Request::Hibernate),
         "winrun" => wine::winrun_main(args),
         _ if std::process::id() == 1 => first_process(),
         _ => {

@@ -4,13 +4,14 @@ use std::net::TcpStream;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use nix::unistd::{Pid, sync};
+use nix::unistd::Pid;
 use softoff_guest_protocol::control::{ToInit, ToSession};
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::agent::Request;
 use crate::ending::{self, How};
-use crate::{log, procs, session};
+use crate::sleep::{self, State};
+use crate::{display, log, procs, session};
 
 /// How long qemu-ga may take to end when it is told to.
 const AGENT_PATIENCE: Duration = Duration::from_secs(3);
@@ -20,7 +21,9 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) enum Event {
     /// The ACPI power button was pressed.
     Button,
-    /// The agent ran `/sbin/shutdown`.
+    /// A key or the pointer was used.
+    Input,
+    /// The agent ran `/sbin/shutdown` or one of pm-utils.
     Agent(Request),
     /// The session program connected.
     SessionConnected(TcpStream),
@@ -60,15 +63,26 @@ pub(crate) fn run(inbox: &Receiver<Event>, mut programs: Programs) -> anyhow::Re
                 let (message, how) = match request {
                     Request::PowerOff => (ToSession::AgentShutdown, How::PowerOff),
                     Request::Reboot => (ToSession::AgentReboot, How::Reboot),
+                    Request::Suspend => {
+                        go_to_sleep(State::S3, &mut channel);
+                        continue;
+                    }
+                    Request::Hibernate => {
+                        go_to_sleep(State::S4, &mut channel);
+                        continue;
+                    }
                 };
                 // A forced end needs nobody's consent: without a session it goes straight on.
                 if !tell(&mut channel, &message) {
                     ending::end(how, &programs);
                 }
             }
+            Event::Input => {
+                tell(&mut channel, &ToSession::Input);
+            }
             Event::SessionConnected(stream) => channel = Some(stream),
             Event::SessionGone => log::say("the session closed its channel"),
-            Event::Session(ask) => obey(ask, &mut programs),
+            Event::Session(ask) => obey(ask, &mut programs, &mut channel),
             Event::Exited(pid, how) => report_exit(pid, &how, &mut programs),
         }
     }
@@ -83,7 +97,7 @@ fn tell(channel: &mut Option<TcpStream>, message: &ToSession) -> bool {
     told
 }
 
-fn obey(ask: ToInit, programs: &mut Programs) {
+fn obey(ask: ToInit, programs: &mut Programs, channel: &mut Option<TcpStream>) {
     match ask {
         ToInit::StopAgent => {
             if let Some(agent) = programs.agent.take() {
@@ -92,16 +106,27 @@ fn obey(ask: ToInit, programs: &mut Programs) {
         }
         ToInit::PowerOff => ending::end(How::PowerOff, programs),
         ToInit::Reboot => ending::end(How::Reboot, programs),
-        ToInit::Suspend => {
-            sync();
-            // Returns after the resume.
-            if let Err(error) = std::fs::write("/sys/power/state", "mem") {
-                log::trouble(&format!("the kernel refused S3: {error}"));
-            }
+        ToInit::Suspend => go_to_sleep(State::S3, channel),
+        ToInit::Hibernate => go_to_sleep(State::S4, channel),
+        ToInit::Display { on } => switch_display(on),
+        ToInit::Crash => ending::crash(),
+    }
+}
+
+/// Returns when the machine is back, with the display on and the session told.
+fn go_to_sleep(state: State, channel: &mut Option<TcpStream>) {
+    match sleep::sleep(state) {
+        Ok(()) => {
+            switch_display(true);
+            tell(channel, &ToSession::Resumed { from: state.name().to_owned() });
         }
-        ToInit::Hibernate => {
-            log::trouble("the reference guest has no hibernation: its C: holds no hiberfil.sys")
-        }
+        Err(error) => log::trouble(&format!("{error:#}")),
+    }
+}
+
+fn switch_display(on: bool) {
+    if let Err(error) = display::switch(on) {
+        log::trouble(&format!("the display was not switched {}: {error:#}", if on { "on" } else { "off" }));
     }
 }
 

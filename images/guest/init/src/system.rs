@@ -15,7 +15,7 @@ use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::early::mount_fs;
 use crate::serve::{self, Programs};
-use crate::{agent, block, button, log, procs, session, wine};
+use crate::{agent, block, button, input, log, procs, session, wine};
 
 /// The session program: the only one that is started by name.
 const SESSION: &str = r"C:\softoff\session.exe";
@@ -43,6 +43,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let (events, inbox) = channel();
     procs::reap(events.clone());
     let mut programs = Programs::default();
+    input::configure_x().context("cannot write Xorg's input configuration")?;
     let x = start_x()?;
     programs.x = Some(x.pid);
 
@@ -58,6 +59,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
     agent::listen(events.clone())?;
     if button::watch(&events) == 0 {
         log::trouble("the kernel shows no ACPI power button");
+    }
+    if input::watch(&events) == 0 {
+        log::say("the machine has no keyboard and no pointer that this guest knows");
     }
     programs.wineserver =
         Some(procs::start(wine::command("/usr/lib/wine/wineserver64").args(["-f", "-p"]), "wineserver")?);
@@ -101,6 +105,8 @@ fn start_x() -> anyhow::Result<StartingX> {
         "-noreset",
         "-nolisten",
         "tcp",
+        "-configdir",
+        input::XORG_FOLDER,
         "-novtswitch",
         "-sharevts",
         "-keeptty",
