@@ -123,8 +123,11 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
         return Vec::new();
     };
     let mut reached: Vec<Reached> = Vec::new();
+    let mut to_disk = false;
     for observation in rest {
-        let Some(phase) = shows(&observation.what) else { continue };
+        // What follows SUSPEND_DISK looks like a power-off and is none.
+        to_disk |= matches!(&observation.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK");
+        let Some(phase) = shows(&observation.what).filter(|p| !to_disk || *p != Phase::PoweredOff) else { continue };
         if reached.last().is_none_or(|last| last.phase < phase) {
             let after = observation.at().saturating_sub(start);
             reached.push(Reached { phase, after, source: observation.source });

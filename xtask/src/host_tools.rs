@@ -55,6 +55,8 @@ pub(crate) fn needs() -> Vec<Need> {
         program("qemu-system-x86_64", "qemu-system-x86", "boot guests", By::Run),
         program("qemu-img", "qemu-utils", "make overlays", By::Run),
         program("hivexregedit", "libwin-hivex-perl", "edit registry hives offline", By::Run),
+        // The engine does without, and says what it lacks; several causes show on the screen alone.
+        program("tesseract", "tesseract-ocr", "read the guest's screen", By::Run),
     ];
     for tool in TOOLS.iter().filter(|t| t.program != "cargo") {
         if !all.iter().any(|n| n.what == tool.program) {

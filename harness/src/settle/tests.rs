@@ -97,6 +97,13 @@ fn phases_have_times_from_the_request_and_sources() {
 }
 
 #[test]
+fn hibernating_is_no_phase_of_powering_off() {
+    let seen = vec![asked("x"), qmp("SUSPEND_DISK", json!(null)), off()];
+    let reached = phases(&timeline(seen));
+    assert_eq!(reached.iter().map(|r| r.phase).collect::<Vec<_>>(), [Phase::Request]);
+}
+
+#[test]
 fn without_a_request_there_are_no_phases() {
     assert_eq!(phases(&timeline(vec![ending("button"), off()])), []);
 }

@@ -1,24 +1,29 @@
 //! Executes what the state machine says. Whatever may wait runs in a thread of its own and gives its result back
 //! as an input, so that a request of the agent is heard while a hung program is being waited for.
 
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use softoff_guest_probe::report::Reporter;
-use softoff_guest_protocol::control::{ToInit, ToSession};
+use softoff_guest_protocol::control::ToInit;
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::control::Control;
 use crate::flow::{Effect, Flow, Input};
-use crate::policy::{button_policy, limits};
+use crate::hear::hear;
+use crate::policy::{button_policy, display_idle, limits};
 use crate::registry::{Registry, run_programs};
 use crate::screen::Ui;
+use crate::settings::{self, Logon};
 use crate::{apps, process, services};
 
 /// How long a request waits for the lines that were reported before it.
 const FLUSH: Duration = Duration::from_secs(3);
 /// Waiting without a limit, as far as a guest lives.
 const FOR_EVER: Duration = Duration::from_secs(40 * 24 * 3600);
+
+/// How often the idle time of the display is looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the session; returns only with the reason why it cannot go on.
 pub(crate) fn run(
@@ -28,25 +33,51 @@ pub(crate) fn run(
     received: &Receiver<Input>,
 ) -> Result<(), String> {
     let told = inputs.clone();
-    let control = Control::connect(move |message| {
-        let input = match message {
-            // The registry is read at the press, as the power manager does for a changed policy.
-            Some(ToSession::PowerButton) => Input::Press(button_policy(&Registry)),
-            Some(ToSession::AgentShutdown) => Input::Agent { reboot: false },
-            Some(ToSession::AgentReboot) => Input::Agent { reboot: true },
-            None => return reporter.trouble("init has closed the control channel"),
-        };
-        told.send(input).ok();
+    let control = Control::connect(move |message| match message {
+        Some(message) => {
+            if let Some(input) = hear(&message, &Registry) {
+                told.send(input).ok();
+            }
+        }
+        None => reporter.trouble("init has closed the control channel"),
     })?;
     let mut session = Session { ui, reporter, inputs: inputs.clone(), control };
-    let mut flow = Flow::new();
-    start_programs(reporter);
-    session.perform(flow.step(Input::Ready))?;
-    reporter.report(ProbeEvent::DesktopReady { button_action: button_policy(&Registry).action.value() });
-    for input in received {
-        session.perform(flow.step(input))?;
+    let start = settings::start(&Registry);
+    let (mut flow, effects) = Flow::new(&start);
+    session.perform(effects)?;
+    if start.logon != Logon::Nobody {
+        start_programs(reporter);
     }
-    Ok(())
+    session.perform(flow.step(Input::Ready))?;
+    if start.logon == Logon::Locked {
+        session.perform(flow.lock())?;
+    }
+    reporter.report(ProbeEvent::DesktopReady { button_action: button_policy(&Registry).action.value() });
+    if let Some(after) = start.power_off_after {
+        session.apart(move || {
+            std::thread::sleep(after);
+            Input::Timer
+        });
+    }
+    let mut last_activity = Instant::now();
+    loop {
+        match received.recv_timeout(TICK) {
+            Ok(input) => {
+                if matches!(input, Input::Activity | Input::Resumed | Input::Press(_)) {
+                    last_activity = Instant::now();
+                }
+                session.perform(flow.step(input))?;
+            }
+            // The setting is read again each time: a changed one counts at once.
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = display_idle(&Registry, flow.covered());
+                if limit.is_some_and(|limit| last_activity.elapsed() >= limit) {
+                    session.perform(flow.step(Input::DisplayIdle))?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
 }
 
 /// Starts the Run programs, and waits until those with a window show it: then a press meets them.
@@ -80,7 +111,7 @@ impl Session {
         let reporter = self.reporter;
         match effect {
             Effect::Report(event) => reporter.report(event),
-            Effect::Show(screen) => self.ui.show(screen),
+            Effect::Show(picture) => self.ui.show(picture),
             Effect::Ask(what) => {
                 // `init` may end Wine as soon as it is asked, and the lines with it.
                 if what != ToInit::StopAgent {
@@ -105,10 +136,13 @@ impl Session {
                 apps::end(&terminate, limits(&Registry), reporter);
                 Input::AppsGone
             }),
-            Effect::StopServices => self.apart(move || {
-                services::stop_all(limits(&Registry), &Registry, reporter);
-                Input::ServicesGone
-            }),
+            Effect::StopServices => {
+                let ui = self.ui;
+                self.apart(move || {
+                    services::stop_all(limits(&Registry), &Registry, ui, reporter);
+                    Input::ServicesGone(settings::last_step(&Registry))
+                });
+            }
         }
         Ok(())
     }

@@ -1,17 +1,23 @@
-//! The end of the session as a state machine: what happened goes in, what to do next comes out.
+//! The session as a state machine: what happened goes in, what to do next comes out.
 //!
 //! ```text
-//! Starting -> Desktop -> Querying -> Ending -> Services -> Gone
-//!                ^          |          ^
-//!                |          v          |
-//!                +------ Blocked ------+      the agent's request goes from any of them to Ending
-//!              (Cancel)        (Shut down anyway, AutoEndTasks, or the blocking programs ended)
+//! Starting -> Idle -> Asking -> Querying -> Ending -> Services -> Gone
+//!              ^ ^      |          |          ^
+//!              | +------+          v          |
+//!              |   (Cancel)     Blocked ------+    the agent's request goes from any of them to Ending
+//!              +-------------------+   (Shut down anyway, AutoEndTasks, or the blocking programs ended)
+//!                   (Cancel)
 //! ```
+//!
+//! Asking is the Shutdown Event Tracker's dialog, where it is on. Beside the state there is the display, on or
+//! off: while it is off, a press only lights it.
 
 use softoff_guest_protocol::control::ToInit;
 use softoff_guest_protocol::probe::ProbeEvent;
 
+use crate::picture::{Base, Overlay, Picture, TRACKER_TITLE};
 use crate::policy::{ButtonAction, ButtonPolicy};
+use crate::settings::{LastStep, Logon, Start};
 
 /// A window's answer to WM_QUERYENDSESSION.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +52,38 @@ pub(crate) struct Asked {
     pub(crate) answer: Answer,
 }
 
+/// A press of the button, with what the registry says about it at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Press {
+    /// PBUTTONACTION.
+    pub(crate) policy: ButtonPolicy,
+    /// Applications are not asked.
+    pub(crate) forced: bool,
+    /// The event tracker asks for a reason.
+    pub(crate) tracker: bool,
+    /// Nobody needs to be logged on for a shutdown.
+    pub(crate) without_logon: bool,
+}
+
 /// What happened. `round` is the one of the [`Effect`] that a result belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// The desktop is painted, the Run programs are started.
+    /// The first screen is painted, and the Run programs are started.
     Ready,
-    /// The power button was pressed, and this is what the registry says about it now.
-    Press(ButtonPolicy),
+    /// The power button was pressed.
+    Press(Press),
     /// The guest agent wants the end, or a restart.
     Agent { reboot: bool },
+    /// A key or the pointer was used.
+    Activity,
+    /// There was no input for as long as the display may stay on.
+    DisplayIdle,
+    /// The machine is back from sleep.
+    Resumed,
+    /// The time has come to shut down without a request.
+    Timer,
+    /// The event tracker's dialog was closed: with OK, or cancelled.
+    Tracker { ok: bool },
     /// All windows were asked.
     Answered { round: u64, asked: Vec<Asked> },
     /// The blocking programs ended by themselves.
@@ -67,8 +96,8 @@ pub(crate) enum Input {
     CancelChosen,
     /// The programs have ended.
     AppsGone,
-    /// The services have stopped, or their time ran out.
-    ServicesGone,
+    /// The services have stopped, or their time ran out; and this comes last.
+    ServicesGone(LastStep),
 }
 
 /// Which programs are ended without being asked.
@@ -85,8 +114,8 @@ pub(crate) enum Terminate {
 pub(crate) enum Effect {
     /// Write a probe line.
     Report(ProbeEvent),
-    /// Change the screen.
-    Show(Screen),
+    /// Change the screen, or paint it again.
+    Show(Picture),
     /// Send WM_QUERYENDSESSION to all windows, then give [`Input::Answered`].
     Query { round: u64 },
     /// Watch the blocking processes, then give [`Input::BlockersGone`] or [`Input::PatienceOver`].
@@ -101,21 +130,11 @@ pub(crate) enum Effect {
     Ask(ToInit),
 }
 
-/// What is on screen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Screen {
-    /// The desktop, with one line about the state.
-    Desktop(String),
-    /// The desktop and the blocked shutdown resolver with the titles of what blocks.
-    Blocked(Vec<String>),
-    /// Everything covered.
-    ShuttingDown,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Starting,
-    Desktop,
+    Idle,
+    Asking { forced: bool },
     Querying,
     Blocked(Vec<u32>),
     Ending,
@@ -127,33 +146,68 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Flow {
     state: State,
+    logon: Logon,
+    user: String,
+    display_on: bool,
+    shown: Picture,
     round: u64,
     reboot: bool,
 }
 
 impl Flow {
-    /// A session that is starting.
-    pub(crate) fn new() -> Flow {
-        Flow { state: State::Starting, round: 0, reboot: false }
+    /// A session that is starting, and what to do first.
+    pub(crate) fn new(start: &Start) -> (Flow, Vec<Effect>) {
+        let mut flow = Flow {
+            state: State::Starting,
+            // The lock comes when the desktop is there.
+            logon: if start.logon == Logon::Nobody { Logon::Nobody } else { Logon::LoggedOn },
+            user: start.user.clone(),
+            display_on: true,
+            shown: Base::Desktop(String::new()).into(),
+            round: 0,
+            reboot: false,
+        };
+        let effects = vec![flow.base("Starting"), flow.logon_state()];
+        (flow, effects)
+    }
+
+    /// Covers the desktop, as the sign-in screen does after a lock.
+    pub(crate) fn lock(&mut self) -> Vec<Effect> {
+        self.logon = Logon::Locked;
+        vec![self.base(""), self.logon_state()]
+    }
+
+    /// Whether the sign-in screen covers everything.
+    pub(crate) fn covered(&self) -> bool {
+        self.logon != Logon::LoggedOn
     }
 
     /// Takes what happened, gives what to do, in order.
     pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
         match (input, self.state.clone()) {
             (Input::Ready, State::Starting) => {
-                self.state = State::Desktop;
-                vec![desktop("Ready")]
+                self.state = State::Idle;
+                vec![self.base("Ready")]
             }
-            (Input::Press(policy), state) => self.press(policy, &state),
-            (
-                Input::Agent { reboot },
-                State::Starting | State::Desktop | State::Querying | State::Blocked(_),
-            ) => {
-                self.reboot = reboot;
-                let mut effects = vec![ending("agent")];
-                effects.extend(self.end(Terminate::All));
+            (Input::Press(press), _) => self.press(press),
+            (Input::Activity, _) => self.display(true),
+            (Input::DisplayIdle, State::Idle | State::Asking { .. } | State::Blocked(_)) => {
+                self.display(false)
+            }
+            (Input::Resumed, _) => {
+                let mut effects = self.display(true);
+                effects.push(Effect::Show(self.shown.clone()));
                 effects
             }
+            (Input::Timer, State::Idle) => self.begin("timer", false),
+            (
+                Input::Agent { reboot },
+                State::Starting | State::Idle | State::Asking { .. } | State::Querying | State::Blocked(_),
+            ) => {
+                self.reboot = reboot;
+                self.begin("agent", true)
+            }
+            (Input::Tracker { ok }, State::Asking { forced }) => self.tracker(ok, forced),
             (Input::Answered { round, asked }, State::Querying) if round == self.round => {
                 self.answered(&asked)
             }
@@ -165,20 +219,25 @@ impl Flow {
             }
             (Input::ForceChosen, State::Blocked(by)) => self.end(Terminate::Only(by)),
             (Input::CancelChosen, State::Blocked(_)) => {
-                self.state = State::Desktop;
-                vec![Effect::Release, Effect::Report(ProbeEvent::SessionResumed), desktop("Ready")]
+                self.state = State::Idle;
+                vec![Effect::Release, Effect::Report(ProbeEvent::SessionResumed), self.base("Ready")]
             }
             (Input::AppsGone, State::Ending) => {
                 self.state = State::Services;
                 vec![
                     Effect::Report(ProbeEvent::SessionEnded),
-                    Effect::Show(Screen::ShuttingDown),
+                    self.show(Base::ShuttingDown.into()),
                     Effect::StopServices,
                 ]
             }
-            (Input::ServicesGone, State::Services) => {
+            (Input::ServicesGone(last), State::Services) => {
                 self.state = State::Gone;
-                let last = if self.reboot { ToInit::Reboot } else { ToInit::PowerOff };
+                let last = match last {
+                    LastStep::Crash => ToInit::Crash,
+                    LastStep::Reboot => ToInit::Reboot,
+                    LastStep::PowerOff if self.reboot => ToInit::Reboot,
+                    LastStep::PowerOff => ToInit::PowerOff,
+                };
                 vec![
                     Effect::Ask(ToInit::StopAgent),
                     Effect::Report(ProbeEvent::ServicesStopped),
@@ -190,33 +249,68 @@ impl Flow {
         }
     }
 
-    fn press(&mut self, policy: ButtonPolicy, state: &State) -> Vec<Effect> {
-        match state {
-            State::Desktop => {}
+    fn press(&mut self, press: Press) -> Vec<Effect> {
+        match self.state {
+            State::Idle | State::Asking { .. } | State::Blocked(_) if !self.display_on => {
+                let mut effects = self.display(true);
+                effects.push(discarded("display-was-off"));
+                return effects;
+            }
+            State::Idle => {}
             State::Starting => return vec![discarded("session-starting")],
             _ => return vec![discarded("shutdown-in-progress")],
         }
+        let Press { policy, forced, tracker, without_logon } = press;
         let mut effects = vec![Effect::Report(ProbeEvent::ButtonPolicy {
             action: policy.action.value(),
             layer: policy.layer.to_owned(),
         })];
         effects.extend(match policy.action {
-            ButtonAction::ShutDown => {
-                self.state = State::Querying;
-                self.round += 1;
-                vec![
-                    ending("button"),
-                    desktop("Shutting down: asking the applications"),
-                    Effect::Query { round: self.round },
-                ]
+            ButtonAction::ShutDown if self.logon == Logon::Nobody && !without_logon => {
+                vec![discarded("logon-required")]
             }
-            ButtonAction::Sleep => vec![Effect::Ask(ToInit::Suspend)],
-            ButtonAction::Hibernate => vec![Effect::Ask(ToInit::Hibernate)],
+            ButtonAction::ShutDown if tracker => {
+                self.state = State::Asking { forced };
+                let asking = Picture { base: self.shown.base.clone(), overlay: Some(Overlay::Tracker) };
+                let title = TRACKER_TITLE.to_owned();
+                vec![self.show(asking), Effect::Report(ProbeEvent::DialogShown { title })]
+            }
+            ButtonAction::ShutDown => self.begin("button", forced),
+            ButtonAction::Sleep => sleep("s3", ToInit::Suspend),
+            ButtonAction::Hibernate => sleep("s4", ToInit::Hibernate),
             ButtonAction::Nothing => vec![discarded("button-action-nothing")],
-            // The reference guest has no display power; like in Windows, the machine stays on.
-            ButtonAction::DisplayOff => vec![discarded("button-action-display-off")],
+            ButtonAction::DisplayOff => self.display(false),
             ButtonAction::Undefined(_) => vec![discarded("button-action-undefined")],
         });
+        effects
+    }
+
+    /// Begins the end of the session; with `forced`, nobody is asked.
+    fn begin(&mut self, by: &str, forced: bool) -> Vec<Effect> {
+        let mut effects = vec![Effect::Report(ProbeEvent::SessionEnding { by: by.to_owned() })];
+        if forced {
+            effects.extend(self.end(Terminate::All));
+        } else {
+            self.state = State::Querying;
+            self.round += 1;
+            effects.push(self.base("Shutting down: asking the applications"));
+            effects.push(Effect::Query { round: self.round });
+        }
+        effects
+    }
+
+    fn tracker(&mut self, ok: bool, forced: bool) -> Vec<Effect> {
+        let answer = if ok { "ok" } else { "cancel" };
+        let mut effects = vec![Effect::Report(ProbeEvent::DialogAnswered {
+            title: TRACKER_TITLE.to_owned(),
+            answer: answer.to_owned(),
+        })];
+        if ok {
+            effects.extend(self.begin("button", forced));
+        } else {
+            self.state = State::Idle;
+            effects.extend([discarded("event-tracker-cancelled"), self.base("Ready")]);
+        }
         effects
     }
 
@@ -230,8 +324,9 @@ impl Flow {
         processes.dedup();
         let titles: Vec<String> = blockers().map(|window| window.title.clone()).collect();
         self.state = State::Blocked(processes.clone());
+        let base = self.base_of("Shutting down: blocked");
         vec![
-            Effect::Show(Screen::Blocked(titles.clone())),
+            self.show(Picture { base, overlay: Some(Overlay::Blocked(titles.clone())) }),
             Effect::Report(ProbeEvent::SessionBlocked { windows: titles }),
             Effect::Watch { round: self.round, processes },
         ]
@@ -239,16 +334,44 @@ impl Flow {
 
     fn end(&mut self, terminate: Terminate) -> Vec<Effect> {
         self.state = State::Ending;
-        vec![desktop("Shutting down: ending the applications"), Effect::EndApps(terminate)]
+        vec![self.base("Shutting down: ending the applications"), Effect::EndApps(terminate)]
+    }
+
+    /// Switches the display, if it is not so already.
+    fn display(&mut self, on: bool) -> Vec<Effect> {
+        if self.display_on == on {
+            return Vec::new();
+        }
+        self.display_on = on;
+        vec![Effect::Ask(ToInit::Display { on }), Effect::Report(ProbeEvent::DisplayState { on })]
+    }
+
+    fn logon_state(&self) -> Effect {
+        Effect::Report(ProbeEvent::LogonState { state: self.logon.word().to_owned() })
+    }
+
+    /// The desktop with one line about the state, or what covers it.
+    fn base_of(&self, line: &str) -> Base {
+        match self.logon {
+            Logon::LoggedOn => Base::Desktop(line.to_owned()),
+            Logon::Nobody => Base::SignIn { user: self.user.clone(), locked: false },
+            Logon::Locked => Base::SignIn { user: self.user.clone(), locked: true },
+        }
+    }
+
+    fn base(&mut self, line: &str) -> Effect {
+        self.show(self.base_of(line).into())
+    }
+
+    fn show(&mut self, picture: Picture) -> Effect {
+        self.shown = picture.clone();
+        Effect::Show(picture)
     }
 }
 
-fn desktop(line: &str) -> Effect {
-    Effect::Show(Screen::Desktop(line.to_owned()))
-}
-
-fn ending(by: &str) -> Effect {
-    Effect::Report(ProbeEvent::SessionEnding { by: by.to_owned() })
+/// The line comes first: the machine may sleep as soon as `init` is asked.
+fn sleep(state: &str, ask: ToInit) -> Vec<Effect> {
+    vec![Effect::Report(ProbeEvent::Suspending { state: state.to_owned() }), Effect::Ask(ask)]
 }
 
 fn discarded(reason: &str) -> Effect {
@@ -256,115 +379,4 @@ fn discarded(reason: &str) -> Effect {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    const SHUT_DOWN: ButtonPolicy = ButtonPolicy { action: ButtonAction::ShutDown, layer: "default" };
-
-    fn ready() -> Flow {
-        let mut flow = Flow::new();
-        flow.step(Input::Ready);
-        flow
-    }
-
-    fn asked(answers: &[(u32, Answer)]) -> Vec<Asked> {
-        let one = |(process, answer): &(u32, Answer)| Asked {
-            title: format!("App {process}"),
-            process: *process,
-            answer: *answer,
-        };
-        answers.iter().map(one).collect()
-    }
-
-    /// A flow that a hung process 7 blocks, in round 1.
-    fn blocked() -> Flow {
-        let mut flow = ready();
-        flow.step(Input::Press(SHUT_DOWN));
-        let windows = asked(&[(5, Answer::Agrees), (7, Answer::Silent), (7, Answer::Refuses)]);
-        let effects = flow.step(Input::Answered { round: 1, asked: windows });
-        assert_eq!(effects.last(), Some(&Effect::Watch { round: 1, processes: vec![7] }));
-        flow
-    }
-
-    fn last_of(effects: &[Effect]) -> &Effect {
-        effects.last().unwrap()
-    }
-
-    #[test]
-    fn an_undisturbed_shutdown_goes_to_the_end() {
-        let mut flow = ready();
-        assert_eq!(last_of(&flow.step(Input::Press(SHUT_DOWN))), &Effect::Query { round: 1 });
-        let effects = flow.step(Input::Answered { round: 1, asked: asked(&[(5, Answer::Agrees)]) });
-        assert_eq!(last_of(&effects), &Effect::EndApps(Terminate::Only(vec![])));
-        assert_eq!(last_of(&flow.step(Input::AppsGone)), &Effect::StopServices);
-        assert_eq!(
-            flow.step(Input::ServicesGone),
-            [
-                Effect::Ask(ToInit::StopAgent),
-                Effect::Report(ProbeEvent::ServicesStopped),
-                Effect::Ask(ToInit::PowerOff)
-            ]
-        );
-    }
-
-    #[test]
-    fn a_block_lasts_until_someone_decides() {
-        let mut flow = blocked();
-        assert_eq!(flow.step(Input::Press(SHUT_DOWN)), [discarded("shutdown-in-progress")]);
-        assert_eq!(flow.step(Input::Answered { round: 1, asked: vec![] }), []);
-        assert_eq!(flow.step(Input::AppsGone), []);
-        assert_eq!(last_of(&flow.step(Input::ForceChosen)), &Effect::EndApps(Terminate::Only(vec![7])));
-    }
-
-    #[rstest]
-    #[case(Input::BlockersGone { round: 1 }, vec![])]
-    #[case(Input::PatienceOver { round: 1 }, vec![7])]
-    fn a_block_ends_with_its_programs_or_by_auto_end_tasks(#[case] input: Input, #[case] killed: Vec<u32>) {
-        assert_eq!(last_of(&blocked().step(input)), &Effect::EndApps(Terminate::Only(killed)));
-    }
-
-    #[test]
-    fn cancel_gives_the_desktop_back_and_old_results_do_not_count() {
-        let mut flow = blocked();
-        let effects = flow.step(Input::CancelChosen);
-        assert_eq!(effects[..2], [Effect::Release, Effect::Report(ProbeEvent::SessionResumed)]);
-        assert_eq!(last_of(&flow.step(Input::Press(SHUT_DOWN))), &Effect::Query { round: 2 });
-        assert_eq!(flow.step(Input::Answered { round: 1, asked: vec![] }), []);
-        flow.step(Input::Answered { round: 2, asked: asked(&[(7, Answer::Refuses)]) });
-        assert_eq!(flow.step(Input::PatienceOver { round: 1 }), []);
-    }
-
-    #[rstest]
-    #[case(false, ToInit::PowerOff)]
-    #[case(true, ToInit::Reboot)]
-    fn the_agent_asks_nobody(#[case] reboot: bool, #[case] last: ToInit) {
-        for mut flow in [ready(), blocked()] {
-            let effects = flow.step(Input::Agent { reboot });
-            assert_eq!(effects[0], ending("agent"));
-            assert_eq!(last_of(&effects), &Effect::EndApps(Terminate::All));
-            assert_eq!(flow.step(Input::Agent { reboot: true }), []);
-            flow.step(Input::AppsGone);
-            assert_eq!(last_of(&flow.step(Input::ServicesGone)), &Effect::Ask(last.clone()));
-        }
-    }
-
-    #[rstest]
-    #[case(ButtonAction::Nothing, discarded("button-action-nothing"))]
-    #[case(ButtonAction::DisplayOff, discarded("button-action-display-off"))]
-    #[case(ButtonAction::Undefined(9), discarded("button-action-undefined"))]
-    #[case(ButtonAction::Sleep, Effect::Ask(ToInit::Suspend))]
-    #[case(ButtonAction::Hibernate, Effect::Ask(ToInit::Hibernate))]
-    fn other_actions_leave_the_session_as_it_is(#[case] action: ButtonAction, #[case] effect: Effect) {
-        let mut flow = ready();
-        let policy = ButtonPolicy { action, layer: "policy" };
-        let report = ProbeEvent::ButtonPolicy { action: action.value(), layer: "policy".into() };
-        assert_eq!(flow.step(Input::Press(policy)), [Effect::Report(report), effect]);
-        assert_eq!(last_of(&flow.step(Input::Press(SHUT_DOWN))), &Effect::Query { round: 1 });
-    }
-
-    #[test]
-    fn a_press_before_the_desktop_is_lost() {
-        assert_eq!(Flow::new().step(Input::Press(SHUT_DOWN)), [discarded("session-starting")]);
-    }
-}
+mod tests;

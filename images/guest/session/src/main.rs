@@ -4,8 +4,10 @@
 //! Modelled: the decisions and their order, from the registry values that Windows documents. Real: the windows,
 //! their messages and their hangs, the services, the screen. It never runs in Windows.
 //!
-//! * [`policy`]: what the registry says. [`flow`]: the state machine. Both run anywhere.
-//! * `engine`: executes what the state machine says, with `apps`, `services`, `screen`, `process`, `registry`.
+//! * [`policy`] and [`settings`]: what the registry says. [`hear`]: what a message means by that. [`flow`]: the
+//!   state machine. [`plan`]: the order of services. They run anywhere.
+//! * `engine`: executes what the state machine says, with `apps`, `services`, `progress`, `process`, `registry`,
+//!   and on the screen `screen`, `paint`, `tracker`.
 //! * [`control`]: the channel to `init`.
 
 #![cfg_attr(windows, windows_subsystem = "windows")]
@@ -17,16 +19,28 @@ mod control;
 #[cfg(windows)]
 mod engine;
 mod flow;
+mod hear;
+#[cfg(windows)]
+mod paint;
+mod picture;
+mod plan;
 mod policy;
 #[cfg(windows)]
 mod process;
+#[cfg(windows)]
+mod progress;
 #[cfg(windows)]
 mod registry;
 #[cfg(windows)]
 mod screen;
 #[cfg(windows)]
 mod services;
+mod settings;
 mod skip;
+#[cfg(test)]
+mod table;
+#[cfg(windows)]
+mod tracker;
 
 #[cfg(windows)]
 fn main() {

@@ -19,6 +19,10 @@ pub(crate) trait Values {
     fn dword(&self, root: Root, key: &str, name: &str) -> Option<u32>;
     /// A REG_SZ or REG_EXPAND_SZ.
     fn text(&self, root: Root, key: &str, name: &str) -> Option<String>;
+    /// A REG_MULTI_SZ; empty where there is none.
+    fn list(&self, root: Root, key: &str, name: &str) -> Vec<String>;
+    /// Whether the key exists.
+    fn has_key(&self, root: Root, key: &str) -> bool;
 }
 
 /// What a press of the power button does: the values of PBUTTONACTION.
@@ -72,9 +76,26 @@ pub(crate) struct ButtonPolicy {
     pub(crate) layer: &'static str,
 }
 
-/// SUB_BUTTONS and PBUTTONACTION (winnt.h: GUID_SYSTEM_BUTTON_SUBGROUP, GUID_POWERBUTTON_ACTION).
-const SUBGROUP: &str = "4f971e89-eebd-4455-a8de-9e59040e7347";
-const SETTING: &str = "7648efa3-dd9c-4e3e-b566-50f929386280";
+/// A power setting: its subgroup and its own GUID (winnt.h).
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    subgroup: &'static str,
+    guid: &'static str,
+}
+
+/// GUID_SYSTEM_BUTTON_SUBGROUP.
+const BUTTONS: &str = "4f971e89-eebd-4455-a8de-9e59040e7347";
+/// GUID_VIDEO_SUBGROUP.
+const VIDEO: &str = "7516b95f-f776-4464-8c53-06167f40cc99";
+/// GUID_POWERBUTTON_ACTION.
+const PBUTTONACTION: Setting = Setting { subgroup: BUTTONS, guid: "7648efa3-dd9c-4e3e-b566-50f929386280" };
+/// "Enable forced button/lid shutdown", hidden; 1 is on.
+const FORCED_SHUTDOWN: Setting = Setting { subgroup: BUTTONS, guid: "833a6b62-dfa4-46d1-82f8-e09e34d029d6" };
+/// GUID_VIDEO_POWERDOWN_TIMEOUT, in seconds.
+const VIDEOIDLE: Setting = Setting { subgroup: VIDEO, guid: "3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e" };
+/// GUID_VIDEO_CONSOLE_LOCK_TIMEOUT, hidden, in seconds.
+const VIDEOCONLOCK: Setting = Setting { subgroup: VIDEO, guid: "8ec4b3a5-6868-48c2-be75-4f3044be88a7" };
+
 /// SCHEME_BALANCED, active where nothing else is chosen.
 const BALANCED: &str = "381b4222-f694-41f0-9685-ff5bb260df2e";
 const POLICIES: &str = r"SOFTWARE\Policies\Microsoft\Power\PowerSettings";
@@ -82,25 +103,43 @@ const POWER: &str = r"SYSTEM\CurrentControlSet\Control\Power";
 /// A guest without a battery runs on mains, so the AC value applies.
 const INDEX: &str = "ACSettingIndex";
 
-/// The documented lookup of PBUTTONACTION: group policy, then the active scheme's own value, then that
-/// scheme's default. With none of them: shut down, the default of Windows Server.
-pub(crate) fn button_policy(values: &dyn Values) -> ButtonPolicy {
+/// The documented lookup of a power setting: group policy, then the active scheme's own value, then that
+/// scheme's default. With the value comes the name of its layer.
+fn power_setting(values: &dyn Values, setting: Setting) -> Option<(u32, &'static str)> {
     let machine = |key: &str, name: &str| values.text(Root::Machine, key, name);
     let scheme = machine(POLICIES, "ActivePowerScheme")
         .or_else(|| machine(&format!(r"{POWER}\User\PowerSchemes"), "ActivePowerScheme"))
         .map_or_else(|| BALANCED.to_owned(), |guid| guid.trim_matches(['{', '}']).to_owned());
+    let Setting { subgroup, guid } = setting;
     let layers = [
-        ("policy", format!(r"{POLICIES}\{SETTING}")),
-        ("scheme", format!(r"{POWER}\User\PowerSchemes\{scheme}\{SUBGROUP}\{SETTING}")),
-        ("default", format!(r"{POWER}\PowerSettings\{SUBGROUP}\{SETTING}\DefaultPowerSchemeValues\{scheme}")),
+        ("policy", format!(r"{POLICIES}\{guid}")),
+        ("scheme", format!(r"{POWER}\User\PowerSchemes\{scheme}\{subgroup}\{guid}")),
+        ("default", format!(r"{POWER}\PowerSettings\{subgroup}\{guid}\DefaultPowerSchemeValues\{scheme}")),
     ];
-    layers
-        .iter()
-        .find_map(|(layer, key)| {
-            let value = values.dword(Root::Machine, key, INDEX)?;
-            Some(ButtonPolicy { action: ButtonAction::from_value(value), layer })
-        })
-        .unwrap_or(ButtonPolicy { action: ButtonAction::ShutDown, layer: "fallback" })
+    layers.iter().find_map(|(layer, key)| Some((values.dword(Root::Machine, key, INDEX)?, *layer)))
+}
+
+/// What PBUTTONACTION says. Where no layer has it: shut down, the default of Windows Server.
+pub(crate) fn button_policy(values: &dyn Values) -> ButtonPolicy {
+    let (value, layer) = power_setting(values, PBUTTONACTION).unwrap_or((3, "fallback"));
+    ButtonPolicy { action: ButtonAction::from_value(value), layer }
+}
+
+/// Whether a press ends the applications without asking them. Off where no layer has the setting.
+pub(crate) fn forced_button(values: &dyn Values) -> bool {
+    power_setting(values, FORCED_SHUTDOWN).is_some_and(|(value, _)| value == 1)
+}
+
+/// After how much time without input the display goes off; `None` is never. On a covered console (locked, or
+/// nobody logged on) VIDEOCONLOCK counts, where there is one.
+///
+/// Windows has defaults even where the registry has none (10 minutes; 60 seconds when covered). This guest has
+/// not: its display stays on unless a value says otherwise, so that a run without that cause keeps its picture.
+pub(crate) fn display_idle(values: &dyn Values, covered: bool) -> Option<Duration> {
+    let idle = || power_setting(values, VIDEOIDLE);
+    let setting = if covered { power_setting(values, VIDEOCONLOCK).or_else(idle) } else { idle() };
+    let (seconds, _) = setting?;
+    (seconds != 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// How long the end of a session waits for whom.
@@ -149,39 +188,27 @@ pub(crate) fn preshutdown_limit(values: &dyn Values, service: &str) -> Duration 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Table;
     use rstest::rstest;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Table(HashMap<(Root, String), String>);
-
-    impl Table {
-        fn with(mut self, root: Root, path: &str, data: &str) -> Table {
-            self.0.insert((root, path.to_lowercase()), data.to_owned());
-            self
-        }
-    }
-
-    impl Values for Table {
-        fn dword(&self, root: Root, key: &str, name: &str) -> Option<u32> {
-            self.text(root, key, name)?.strip_prefix("dword:")?.parse().ok()
-        }
-        fn text(&self, root: Root, key: &str, name: &str) -> Option<String> {
-            self.0.get(&(root, format!(r"{key}\{name}").to_lowercase())).cloned()
-        }
-    }
 
     const SETTING_PATH: &str = r"4f971e89-eebd-4455-a8de-9e59040e7347\7648efa3-dd9c-4e3e-b566-50f929386280";
     const HIGH: &str = "8c5e7fda-e8bf-4a96-9a85-a6e23a8c635c";
 
+    const IDLE_PATH: &str = r"7516b95f-f776-4464-8c53-06167f40cc99\3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e";
+    const LOCKED_PATH: &str = r"7516b95f-f776-4464-8c53-06167f40cc99\8ec4b3a5-6868-48c2-be75-4f3044be88a7";
+    const FORCED_PATH: &str = r"4f971e89-eebd-4455-a8de-9e59040e7347\833a6b62-dfa4-46d1-82f8-e09e34d029d6";
+
     fn set(table: Table, layer: &str, scheme: &str, value: u32) -> Table {
+        set_other(table, SETTING_PATH, layer, scheme, value)
+    }
+
+    fn set_other(table: Table, path: &str, layer: &str, scheme: &str, value: u32) -> Table {
         let power = r"SYSTEM\CurrentControlSet\Control\Power";
+        let own = path.rsplit('\\').next().unwrap().to_uppercase();
         let key = match layer {
-            "policy" => {
-                r"SOFTWARE\Policies\Microsoft\Power\PowerSettings\7648EFA3-DD9C-4E3E-B566-50F929386280".into()
-            }
-            "scheme" => format!(r"{power}\User\PowerSchemes\{scheme}\{SETTING_PATH}"),
-            _ => format!(r"{power}\PowerSettings\{SETTING_PATH}\DefaultPowerSchemeValues\{scheme}"),
+            "policy" => format!(r"SOFTWARE\Policies\Microsoft\Power\PowerSettings\{own}"),
+            "scheme" => format!(r"{power}\User\PowerSchemes\{scheme}\{path}"),
+            _ => format!(r"{power}\PowerSettings\{path}\DefaultPowerSchemeValues\{scheme}"),
         };
         table.with(Root::Machine, &format!(r"{key}\ACSettingIndex"), &format!("dword:{value}"))
     }
@@ -209,6 +236,31 @@ mod tests {
         let forced = r"SOFTWARE\Policies\Microsoft\Power\PowerSettings\ActivePowerScheme";
         let table = table.with(Root::Machine, forced, BALANCED);
         assert_eq!(button_policy(&table).action, ButtonAction::Nothing);
+    }
+
+    #[rstest]
+    #[case(&[], false, None)]
+    #[case(&[(IDLE_PATH, "scheme", 0), (IDLE_PATH, "default", 600)], false, None)]
+    #[case(&[(IDLE_PATH, "default", 600)], false, Some(600))]
+    #[case(&[(IDLE_PATH, "policy", 20), (IDLE_PATH, "scheme", 0)], true, Some(20))]
+    #[case(&[(IDLE_PATH, "scheme", 600), (LOCKED_PATH, "default", 60)], true, Some(60))]
+    #[case(&[(IDLE_PATH, "scheme", 600), (LOCKED_PATH, "default", 60)], false, Some(600))]
+    #[case(&[(IDLE_PATH, "scheme", 600), (LOCKED_PATH, "default", 0)], true, None)]
+    fn the_display_goes_off_by_its_own_setting(
+        #[case] settings: &[(&str, &str, u32)],
+        #[case] covered: bool,
+        #[case] seconds: Option<u64>,
+    ) {
+        let table = settings.iter().fold(Table::default(), |t, (path, layer, value)| {
+            set_other(t, path, layer, BALANCED, *value)
+        });
+        assert_eq!(display_idle(&table, covered), seconds.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn force_is_off_until_its_setting_is_on() {
+        let forced = |value| set_other(Table::default(), FORCED_PATH, "scheme", BALANCED, value);
+        assert!(!forced_button(&Table::default()) && !forced_button(&forced(0)) && forced_button(&forced(1)));
     }
 
     #[test]

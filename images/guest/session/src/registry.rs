@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 use softoff_guest_probe::win32::{from_wide, wide};
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, ERROR_SUCCESS};
 use windows_sys::Win32::System::Registry::{
-    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, KEY_READ, RRF_RT_REG_DWORD, RRF_RT_REG_SZ, RegCloseKey,
+    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, REG_ROUTINE_FLAGS, KEY_READ, RRF_RT_REG_DWORD, RRF_RT_REG_MULTI_SZ, RRF_RT_REG_SZ, RegCloseKey,
     RegEnumValueW, RegGetValueW, RegOpenKeyExW,
 };
 
@@ -49,25 +49,52 @@ impl Values for Registry {
     }
 
     fn text(&self, root: Root, key: &str, name: &str) -> Option<String> {
-        let (key, name) = (wide(key), wide(name));
-        let mut text = vec![0u16; MAX_TEXT];
-        let mut size = (text.len() * 2) as u32;
-        // SAFETY: both strings end with a zero; `size` is the size of `text` in bytes. With this type
-        // RegGetValueW also takes REG_EXPAND_SZ and expands it (asking for both types is an error); it adds a
-        // missing final zero.
-        let status = unsafe {
-            RegGetValueW(
-                handle(root),
-                key.as_ptr(),
-                name.as_ptr(),
-                RRF_RT_REG_SZ,
-                null_mut(),
-                text.as_mut_ptr().cast(),
-                &raw mut size,
-            )
-        };
-        (status == ERROR_SUCCESS).then(|| from_wide(&text))
+        // With this type RegGetValueW also takes REG_EXPAND_SZ and expands it (asking for both types is an error).
+        units(root, key, name, RRF_RT_REG_SZ).map(|text| from_wide(&text))
     }
+
+    fn list(&self, root: Root, key: &str, name: &str) -> Vec<String> {
+        let units = units(root, key, name, RRF_RT_REG_MULTI_SZ).unwrap_or_default();
+        units.split(|unit| *unit == 0).take_while(|text| !text.is_empty()).map(from_wide).collect()
+    }
+
+    fn has_key(&self, root: Root, key: &str) -> bool {
+        open(root, key).is_some_and(|key| {
+            // SAFETY: closed once.
+            unsafe { RegCloseKey(key) };
+            true
+        })
+    }
+}
+
+/// The units of a text value of this type, followed by zeros.
+fn units(root: Root, key: &str, name: &str, kind: REG_ROUTINE_FLAGS) -> Option<Vec<u16>> {
+    let (key, name) = (wide(key), wide(name));
+    let mut text = vec![0u16; MAX_TEXT];
+    let mut size = (text.len() * 2) as u32;
+    // SAFETY: both strings end with a zero; `size` is the size of `text` in bytes. RegGetValueW adds missing
+    // final zeros.
+    let status = unsafe {
+        RegGetValueW(
+            handle(root),
+            key.as_ptr(),
+            name.as_ptr(),
+            kind,
+            null_mut(),
+            text.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    (status == ERROR_SUCCESS).then_some(text)
+}
+
+/// Opens a key for reading; the caller closes it.
+fn open(root: Root, key: &str) -> Option<HKEY> {
+    let key = wide(key);
+    let mut open: HKEY = null_mut();
+    // SAFETY: the path ends with a zero; `open` receives the handle.
+    let status = unsafe { RegOpenKeyExW(handle(root), key.as_ptr(), 0, KEY_READ, &raw mut open) };
+    (status == ERROR_SUCCESS).then_some(open)
 }
 
 /// The command lines of the machine's and then the user's Run key.
@@ -83,13 +110,8 @@ pub(crate) fn run_programs() -> Vec<String> {
 
 /// The names of all values of a key; empty if there is no such key.
 fn value_names(root: Root, key: &str) -> Vec<String> {
-    let key = wide(key);
     let mut names = Vec::new();
-    let mut open: HKEY = null_mut();
-    // SAFETY: the path ends with a zero; `open` receives the handle, which is closed below.
-    if unsafe { RegOpenKeyExW(handle(root), key.as_ptr(), 0, KEY_READ, &raw mut open) } != ERROR_SUCCESS {
-        return names;
-    }
+    let Some(open) = open(root, key) else { return names };
     for index in 0.. {
         let mut name = vec![0u16; MAX_NAME];
         let mut length = name.len() as u32;

@@ -1,4 +1,4 @@
-//! What is on screen: the desktop, the blocked shutdown resolver, "Shutting down".
+//! The windows of the session: what fills the screen, the blocked shutdown resolver, the event tracker.
 //!
 //! All windows belong to the main thread, which only paints: whoever wants another screen calls
 //! [`Ui::show`]. So the screen stays alive while other threads wait for hung programs.
@@ -7,22 +7,23 @@ use std::ptr::{null, null_mut};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use softoff_guest_probe::win32::{fill, font, last_error, wide};
-use windows_sys::Win32::Foundation::{COLORREF, HWND, LPARAM, LRESULT, RECT, WPARAM};
-use windows_sys::Win32::Graphics::Gdi::{
-    BeginPaint, DT_CENTER, DT_LEFT, DT_SINGLELINE, DT_VCENTER, DrawTextW, EndPaint, HDC, InvalidateRect,
-    PAINTSTRUCT, SelectObject, SetBkMode, SetTextColor, TRANSPARENT, UpdateWindow,
-};
+use softoff_guest_probe::win32::{font, last_error, wide};
+use windows_sys::Win32::Foundation::{HWND, LPARAM, LRESULT, WPARAM};
+use windows_sys::Win32::Graphics::Gdi::{InvalidateRect, UpdateWindow};
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
+use windows_sys::Win32::UI::Input::KeyboardAndMouse::SetFocus;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
-    CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW, GetClientRect, GetMessageW,
-    GetSystemMetrics, HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, LoadCursorW, MSG, RegisterClassW, SM_CXSCREEN,
-    SM_CYSCREEN, SMTO_NORMAL, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageTimeoutW, SendMessageW,
-    SetWindowPos, SetWindowTextW, TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND, WM_PAINT, WM_SETFONT,
-    WM_WINDOWPOSCHANGING, WNDCLASSW, WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST, WS_POPUP, WS_VISIBLE,
+    CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW, GetMessageW, GetSystemMetrics,
+    HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, IDCANCEL, IsDialogMessageW, LoadCursorW, MSG, RegisterClassW,
+    SM_CXSCREEN, SM_CYSCREEN, SMTO_NORMAL, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageTimeoutW,
+    SendMessageW, SetForegroundWindow, SetWindowPos, TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND,
+    WM_PAINT, WM_SETFONT, WM_WINDOWPOSCHANGING, WNDCLASSW, WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST,
+    WS_POPUP, WS_TABSTOP, WS_VISIBLE,
 };
 
-use crate::flow::{Input, Screen};
+use crate::flow::Input;
+use crate::picture::{Base, Overlay, Picture};
+use crate::{paint, tracker};
 
 const DESKTOP_CLASS: &str = "SoftoffDesktop";
 const PANEL_CLASS: &str = "SoftoffResolver";
@@ -30,22 +31,17 @@ const PANEL_CLASS: &str = "SoftoffResolver";
 const CHANGE: u32 = WM_APP;
 /// Painting takes milliseconds; a stuck display must not stop the shutdown.
 const PAINTED_MS: u32 = 3_000;
-const FORCE: usize = 1;
-const CANCEL: usize = 2;
-/// The resolver lists this many titles.
-const LISTED: usize = 3;
-
-const WHITE: COLORREF = 0x00ff_ffff;
-/// The blue of the Windows shutdown screens, as 0x00BBGGRR.
-const BLUE: COLORREF = 0x00b0_5a00;
-const NIGHT: COLORREF = 0x0040_2c18;
+const FORCE: usize = 100;
+/// Escape sends this one.
+const CANCEL: usize = IDCANCEL as usize;
 
 /// The window side of the session.
 pub(crate) struct Ui {
-    screen: Mutex<Screen>,
+    picture: Mutex<Picture>,
     inputs: Mutex<Sender<Input>>,
     desktop: OnceLock<usize>,
-    panel: Mutex<Option<usize>>,
+    /// The window of the overlay, and what it shows.
+    above: Mutex<Option<(Overlay, usize)>>,
 }
 
 static UI: OnceLock<Ui> = OnceLock::new();
@@ -53,16 +49,16 @@ static UI: OnceLock<Ui> = OnceLock::new();
 /// Opens and paints the desktop. Call it once, in the thread that then calls [`Ui::serve`].
 pub(crate) fn open(inputs: Sender<Input>) -> Result<&'static Ui, String> {
     let ui = UI.get_or_init(|| Ui {
-        screen: Mutex::new(Screen::Desktop("Starting".into())),
+        picture: Mutex::new(Base::Desktop("Starting".into()).into()),
         inputs: Mutex::new(inputs),
         desktop: OnceLock::new(),
-        panel: Mutex::new(None),
+        above: Mutex::new(None),
     });
     register(DESKTOP_CLASS, desktop_procedure);
     register(PANEL_CLASS, panel_procedure);
     let (width, height) = size();
     let style = WS_POPUP | WS_VISIBLE;
-    let desktop = window(WS_EX_NOACTIVATE, DESKTOP_CLASS, style, [0, 0, width, height], null_mut(), 0);
+    let desktop = window(WS_EX_NOACTIVATE, DESKTOP_CLASS, DESKTOP_CLASS, style, [0, 0, width, height], null_mut(), 0);
     if desktop.is_null() {
         return Err(last_error("CreateWindowExW for the desktop"));
     }
@@ -73,10 +69,10 @@ pub(crate) fn open(inputs: Sender<Input>) -> Result<&'static Ui, String> {
 }
 
 impl Ui {
-    /// Changes the screen, from any other thread; returns when it is painted, so that a line reported next is
-    /// true of the picture.
-    pub(crate) fn show(&self, screen: Screen) {
-        *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = screen;
+    /// Changes the screen or paints it again, from any other thread; returns when it is painted, so that a line
+    /// reported next is true of the picture.
+    pub(crate) fn show(&self, picture: Picture) {
+        *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = picture;
         // SAFETY: no answer is asked for; a window that has gone makes the call fail.
         unsafe { SendMessageTimeoutW(self.desktop(), CHANGE, 0, 0, SMTO_NORMAL, PAINTED_MS, null_mut()) };
     }
@@ -84,9 +80,14 @@ impl Ui {
     /// Paints and answers until the process ends.
     pub(crate) fn serve(&self) {
         let mut message = MSG::default();
-        // SAFETY: `message` is valid for writing.
+        // SAFETY: `message` is valid for writing; a window that has gone is no dialog any more.
         unsafe {
             while GetMessageW(&raw mut message, null_mut(), 0, 0) > 0 {
+                // Tab, Enter and Escape in the overlay.
+                let above = self.above.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.1);
+                if above.is_some_and(|above| IsDialogMessageW(above as HWND, &raw const message) != 0) {
+                    continue;
+                }
                 TranslateMessage(&raw const message);
                 DispatchMessageW(&raw const message);
             }
@@ -97,36 +98,52 @@ impl Ui {
         self.desktop.get().map_or(null_mut(), |window| *window as HWND)
     }
 
-    fn screen(&self) -> Screen {
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn picture(&self) -> Picture {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn tell(&self, input: Input) {
+    /// Passes on what was chosen on the screen.
+    pub(crate) fn tell(&self, input: Input) {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner).send(input).ok();
     }
 
-    /// In the window thread: makes the windows fit the screen that is wanted.
+    /// In the window thread: makes the windows fit the picture that is wanted.
     fn change(&self) {
-        let mut panel = self.panel.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = panel.take() {
+        let Picture { base, overlay } = self.picture();
+        let mut above = self.above.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = above.as_ref().map(|(shows, _)| shows) == overlay.as_ref();
+        if !stays && let Some((_, old)) = above.take() {
             // SAFETY: the window is this thread's own.
             unsafe { DestroyWindow(old as HWND) };
         }
-        match self.screen() {
-            Screen::Desktop(_) => {}
-            Screen::Blocked(_) => *panel = Some(open_panel() as usize),
-            // SAFETY: the window is this thread's own.
-            Screen::ShuttingDown => unsafe {
-                let flags = SWP_NOMOVE | SWP_NOSIZE | SWP_NOACTIVATE;
-                SetWindowPos(self.desktop(), HWND_TOPMOST, 0, 0, 0, 0, flags);
-            },
-        }
+        let order = if base.covers() { HWND_TOPMOST } else { HWND_BOTTOM };
+        let flags = SWP_NOMOVE | SWP_NOSIZE | SWP_NOACTIVATE;
         // SAFETY: as above; a null area is the whole window.
         unsafe {
+            SetWindowPos(self.desktop(), order, 0, 0, 0, 0, flags);
             InvalidateRect(self.desktop(), null(), 0);
             UpdateWindow(self.desktop());
         }
+        if !stays && let Some(overlay) = overlay {
+            let window = match overlay {
+                Overlay::Blocked(_) => open_panel(),
+                Overlay::Tracker => tracker::open(size(), self.desktop()),
+            };
+            *above = Some((overlay, window as usize));
+        } else if let Some((_, window)) = &*above {
+            let window = *window as HWND;
+            // SAFETY: as above.
+            unsafe {
+                SetWindowPos(window, HWND_TOPMOST, 0, 0, 0, 0, flags);
+                InvalidateRect(window, null(), 1);
+            }
+        }
     }
+}
+
+/// The window side, once it is open.
+pub(crate) fn ui() -> Option<&'static Ui> {
+    UI.get()
 }
 
 fn size() -> (i32, i32) {
@@ -151,16 +168,24 @@ fn register(class: &str, procedure: Procedure) {
     }
 }
 
-/// `area` is left, top, width, height. The title of a window is its class name.
-fn window(ex_style: u32, class: &str, style: u32, area: [i32; 4], parent: HWND, id: usize) -> HWND {
-    let class = wide(class);
+/// Makes a window. `area` is left, top, width, height; a child's `id` is what its WM_COMMAND says.
+pub(crate) fn window(
+    ex_style: u32,
+    class: &str,
+    title: &str,
+    style: u32,
+    area: [i32; 4],
+    parent: HWND,
+    id: usize,
+) -> HWND {
+    let (class, title) = (wide(class), wide(title));
     let [left, top, width, height] = area;
-    // SAFETY: the name outlives the call; a child window's menu handle is its number.
+    // SAFETY: the names outlive the call; a child window's menu handle is its number.
     unsafe {
         CreateWindowExW(
             ex_style,
             class.as_ptr(),
-            class.as_ptr(),
+            title.as_ptr(),
             style,
             left,
             top,
@@ -174,24 +199,41 @@ fn window(ex_style: u32, class: &str, style: u32, area: [i32; 4], parent: HWND, 
     }
 }
 
-/// A band over the middle half of the screen, so that the windows above and below it stay visible.
+/// Makes a visible child control with a font of that height.
+pub(crate) fn control(
+    class: &str,
+    title: &str,
+    style: u32,
+    area: [i32; 4],
+    parent: HWND,
+    id: usize,
+    height: i32,
+) -> HWND {
+    let control = window(0, class, title, WS_CHILD | WS_VISIBLE | style, area, parent, id);
+    // SAFETY: the control is this thread's own; the font lives for ever.
+    unsafe { SendMessageW(control, WM_SETFONT, font(height) as usize, 1) };
+    control
+}
+
+/// A band over the middle half of the screen, so that the windows above and below it stay visible. The keyboard
+/// starts on "Shut down anyway"; Tab changes the button, Escape cancels.
 fn open_panel() -> HWND {
     let (width, height) = size();
     let band = [0, height / 4, width, height / 2];
-    let panel = window(WS_EX_TOPMOST, PANEL_CLASS, WS_POPUP | WS_VISIBLE, band, null_mut(), 0);
+    let style = WS_POPUP | WS_VISIBLE;
+    let panel = window(WS_EX_TOPMOST, PANEL_CLASS, PANEL_CLASS, style, band, null_mut(), 0);
     let top = height / 2 - 80;
-    for (id, left, text) in [(FORCE, width / 2 - 290, "Shut down anyway"), (CANCEL, width / 2 + 10, "Cancel")]
-    {
-        let button = window(0, "BUTTON", WS_CHILD | WS_VISIBLE, [left, top, 280, 56], panel, id);
-        let text = wide(text);
-        // SAFETY: the button is this thread's own; the text outlives the call.
-        unsafe {
-            SendMessageW(button, WM_SETFONT, font(26) as usize, 1);
-            SetWindowTextW(button, text.as_ptr());
-        }
+    let button = |id, left, text| {
+        control("BUTTON", text, WS_TABSTOP, [left, top, 280, 56], panel, id, 26)
+    };
+    let force = button(FORCE, width / 2 - 290, "Shut down anyway");
+    button(CANCEL, width / 2 + 10, "Cancel");
+    // SAFETY: the windows are this thread's own.
+    unsafe {
+        SetForegroundWindow(panel);
+        SetFocus(force);
+        UpdateWindow(panel);
     }
-    // SAFETY: the window is this thread's own.
-    unsafe { UpdateWindow(panel) };
     panel
 }
 
@@ -207,15 +249,8 @@ unsafe extern "system" fn desktop_procedure(
     };
     match message {
         CHANGE => ui.change(),
-        WM_PAINT => painting(window, |context, area| match ui.screen() {
-            Screen::ShuttingDown => {
-                fill_all(context, area, BLUE);
-                text(context, "Shutting down", 48, band(area, area.bottom / 2 - 50, 100), DT_CENTER);
-            }
-            Screen::Desktop(state) => paint_desktop(context, area, &state),
-            Screen::Blocked(_) => paint_desktop(context, area, "Shutting down: blocked"),
-        }),
-        WM_WINDOWPOSCHANGING if ui.screen() != Screen::ShuttingDown => {
+        WM_PAINT => paint::painting(window, |context, area| paint::base(context, area, &ui.picture().base)),
+        WM_WINDOWPOSCHANGING if !ui.picture().base.covers() => {
             // A click would bring the desktop in front of the applications.
             // SAFETY: for this message, lparam is a WINDOWPOS that may be changed.
             unsafe { (*(lparam as *mut WINDOWPOS)).hwndInsertAfter = HWND_BOTTOM };
@@ -234,9 +269,9 @@ unsafe extern "system" fn panel_procedure(
 ) -> LRESULT {
     let ui = UI.get();
     match (message, ui) {
-        (WM_PAINT, Some(ui)) => painting(window, |context, area| {
-            if let Screen::Blocked(titles) = ui.screen() {
-                paint_panel(context, area, &titles);
+        (WM_PAINT, Some(ui)) => paint::painting(window, |context, area| {
+            if let Some(Overlay::Blocked(titles)) = ui.picture().overlay {
+                paint::resolver(context, area, &titles);
             }
         }),
         (WM_COMMAND, Some(ui)) => match wparam & 0xffff {
@@ -250,60 +285,3 @@ unsafe extern "system" fn panel_procedure(
     0
 }
 
-fn painting(window: HWND, draw: impl FnOnce(HDC, RECT)) {
-    let mut state = PAINTSTRUCT::default();
-    let mut area = RECT::default();
-    // SAFETY: BeginPaint and EndPaint enclose the drawing; both structures are valid for writing.
-    unsafe {
-        let context = BeginPaint(window, &raw mut state);
-        GetClientRect(window, &raw mut area);
-        draw(context, area);
-        EndPaint(window, &raw const state);
-    }
-}
-
-fn paint_desktop(context: HDC, area: RECT, state: &str) {
-    fill_all(context, area, NIGHT);
-    let middle = area.bottom / 2;
-    text(context, "Softoff reference guest - not Windows", 36, band(area, middle - 60, 60), DT_CENTER);
-    text(context, state, 26, band(area, middle + 10, 40), DT_CENTER);
-}
-
-fn paint_panel(context: HDC, area: RECT, titles: &[String]) {
-    fill_all(context, area, BLUE);
-    let apps = if titles.len() == 1 { "1 app".to_owned() } else { format!("{} apps", titles.len()) };
-    text(context, &format!("Closing {apps} and shutting down"), 36, band(area, 20, 50), DT_CENTER);
-    let mut list = titles.iter().take(LISTED).cloned().collect::<Vec<_>>();
-    if titles.len() > LISTED {
-        list.push(format!("and {} more", titles.len() - LISTED));
-    }
-    for (line, title) in (0..).zip(&list) {
-        let area = RECT { left: area.right / 4, ..band(area, 84 + line * 36, 36) };
-        text(context, title, 28, area, DT_LEFT);
-    }
-    let says = band(area, 88 + 36 * list.len() as i32, 36);
-    let says = RECT { left: area.right / 4, ..says };
-    text(context, "This app is preventing you from shutting down.", 22, says, DT_LEFT);
-    let help = "To go back and save your work, click Cancel and finish what you need to.";
-    text(context, help, 20, band(area, area.bottom - 124, 30), DT_CENTER);
-}
-
-fn band(area: RECT, top: i32, height: i32) -> RECT {
-    RECT { top, bottom: top + height, ..area }
-}
-
-fn fill_all(context: HDC, area: RECT, colour: COLORREF) {
-    // SAFETY: called while painting, with that context.
-    unsafe { fill(context, &area, colour) };
-}
-
-fn text(context: HDC, text: &str, height: i32, mut area: RECT, align: u32) {
-    let text = wide(text);
-    // SAFETY: called while painting, with that context; the text ends with a zero (length -1).
-    unsafe {
-        SetBkMode(context, TRANSPARENT as i32);
-        SetTextColor(context, WHITE);
-        SelectObject(context, font(height));
-        DrawTextW(context, text.as_ptr(), -1, &raw mut area, align | DT_SINGLELINE | DT_VCENTER);
-    }
-}

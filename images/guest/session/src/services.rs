@@ -5,9 +5,11 @@
 //! accept PRESHUTDOWN, each with its own limit; then the others, within WaitToKillServiceTimeout. In each round
 //! all are told at once, and who is not done in time is left behind.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use softoff_guest_probe::report::Reporter;
@@ -15,15 +17,22 @@ use softoff_guest_probe::win32::{from_wide_pointer, last_error, wide};
 use softoff_guest_protocol::probe::ProbeEvent;
 use windows_sys::Win32::System::Services::{
     CloseServiceHandle, ControlService, ENUM_SERVICE_STATUS_PROCESSW, EnumServicesStatusExW,
-    NotifyServiceStatusChangeW, OpenSCManagerW, OpenServiceW, SC_ENUM_PROCESS_INFO, SC_HANDLE,
+    NotifyServiceStatusChangeW, OpenSCManagerW, OpenServiceW, QueryServiceStatus, SC_ENUM_PROCESS_INFO, SC_HANDLE,
     SC_MANAGER_CONNECT, SC_MANAGER_ENUMERATE_SERVICE, SERVICE_ACCEPT_PRESHUTDOWN, SERVICE_ACTIVE,
     SERVICE_CONTROL_STOP, SERVICE_NOTIFY_2W, SERVICE_NOTIFY_STATUS_CHANGE, SERVICE_NOTIFY_STOPPED,
-    SERVICE_QUERY_STATUS, SERVICE_STATUS, SERVICE_STOP, SERVICE_STOPPED, SERVICE_WIN32_OWN_PROCESS,
+    SERVICE_QUERY_STATUS, SERVICE_STATUS, SERVICE_STOP, SERVICE_STOPPED, SERVICE_STOP_PENDING, SERVICE_WIN32_OWN_PROCESS,
 };
 use windows_sys::Win32::System::Threading::SleepEx;
 
+use crate::plan::{Work, rounds};
 use crate::policy::{Limits, Values, preshutdown_limit};
+use crate::progress::Progress;
+use crate::screen::Ui;
+use crate::settings::{preshutdown_order, update_pending};
 use crate::skip::wines_own;
+
+/// How often a service's progress is asked for, and the update screen painted.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// A running service, and how long it may take to stop.
 #[derive(Debug, Clone)]
@@ -94,8 +103,9 @@ fn as_running(service: &ENUM_SERVICE_STATUS_PROCESSW) -> Option<Running> {
     (own_process && wines_own(&name).is_none()).then_some(Running { name, preshutdown })
 }
 
-/// Stops the services in their two rounds, and reports each.
-pub(crate) fn stop_all(limits: Limits, values: &dyn Values, reporter: &Reporter) {
+/// Stops the services, first those that accept PRESHUTDOWN, and reports each. Where updates wait for a restart,
+/// the first part shows their progress.
+pub(crate) fn stop_all(limits: Limits, values: &dyn Values, ui: &Ui, reporter: &Reporter) {
     let (early, late): (Vec<_>, Vec<_>) = match running() {
         Ok(services) => services.into_iter().partition(|service| service.preshutdown),
         Err(why) => {
@@ -103,38 +113,102 @@ pub(crate) fn stop_all(limits: Limits, values: &dyn Values, reporter: &Reporter)
             return;
         }
     };
-    let limit = |service: &Running| preshutdown_limit(values, &service.name);
-    round(early.iter().map(|service| (service.name.clone(), limit(service))).collect(), reporter);
-    round(late.into_iter().map(|service| (service.name, limits.kill_service)).collect(), reporter);
+    let updating = update_pending(values) && !early.is_empty();
+    let mut progress = updating.then(|| Progress::new(early.len(), ui, reporter));
+    let early = early.into_iter().map(|service| service.name).collect();
+    for names in rounds(early, &preshutdown_order(values)) {
+        let limit = |name: String| (name.clone(), preshutdown_limit(values, &name));
+        round(names.into_iter().map(limit).collect(), reporter, progress.as_mut());
+    }
+    if let Some(progress) = progress {
+        progress.end();
+    }
+    round(late.into_iter().map(|service| (service.name, limits.kill_service)).collect(), reporter, None);
 }
 
-/// Tells all of them to stop, each in a thread of its own: a service that does not take the control holds up
-/// whoever sends it.
-fn round(services: Vec<(String, Duration)>, reporter: &Reporter) {
+/// Tells these services at once to stop, each in a thread of its own: a service that does not take the control
+/// holds up whoever sends it.
+fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: Option<&mut Progress<'_>>) {
     let started = Instant::now();
     let (done, stopped) = channel();
-    let mut waiting = services;
-    for (name, limit) in waiting.clone() {
+    let works = Arc::new(Mutex::new(Works::new()));
+    for (name, limit) in &services {
         reporter.report(ProbeEvent::ServiceStopping { service: name.clone() });
-        let done = done.clone();
+        lock(&works).insert(name.clone(), Work::new(*limit));
+        let (name, limit, done) = (name.clone(), *limit, done.clone());
         std::thread::spawn(move || {
             let result = stop(&name, limit);
             done.send((name, result)).ok();
         });
     }
+    if progress.is_some() {
+        let works = Arc::downgrade(&works);
+        std::thread::spawn(move || watch(&works, started));
+    }
+    let mut waiting = services;
     while let Some(longest) = waiting.iter().map(|(_, limit)| *limit).max() {
         // A little more than the limit itself: the thread that waits for it should be the one to say so.
         let left = (longest + Duration::from_millis(250)).saturating_sub(started.elapsed());
-        let Ok((name, result)) = stopped.recv_timeout(left) else { break };
-        waiting.retain(|(waits, _)| *waits != name);
-        if let Err(why) = &result {
-            reporter.trouble(format!("service {name}: {why}"));
+        if left.is_zero() {
+            break;
         }
-        report_stopped(name, started, result != Ok(true), reporter);
+        let beat = if progress.is_some() { BEAT } else { left };
+        if let Ok((name, result)) = stopped.recv_timeout(left.min(beat)) {
+            waiting.retain(|(waits, _)| *waits != name);
+            lock(&works).remove(&name);
+            if let Err(why) = &result {
+                reporter.trouble(format!("service {name}: {why}"));
+            }
+            report_stopped(name, started, result != Ok(true), reporter);
+        }
+        if let Some(progress) = progress.as_deref_mut() {
+            let now = started.elapsed();
+            let percents: Vec<u32> = lock(&works).values().map(|work| work.percent(now)).collect();
+            progress.show(&percents);
+        }
     }
     for (name, _) in waiting {
         report_stopped(name, started, true, reporter);
     }
+    if let Some(progress) = progress {
+        progress.passed();
+    }
+}
+
+/// How far the services of a round are, by name.
+type Works = HashMap<String, Work>;
+
+fn lock(works: &Mutex<Works>) -> MutexGuard<'_, Works> {
+    works.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the manager for each service's checkpoint and wait hint, until the round is over. In a thread of its own:
+/// the manager may be held up by a service.
+fn watch(works: &Weak<Mutex<Works>>, started: Instant) {
+    while let Some(works) = works.upgrade() {
+        let names: Vec<String> = lock(&works).keys().cloned().collect();
+        for name in names {
+            let Some(status) = status(&name) else { continue };
+            if let Some(work) = lock(&works).get_mut(&name) {
+                let hint = Duration::from_millis(status.dwWaitHint.into());
+                work.seen(started.elapsed(), status.dwCheckPoint, hint);
+            }
+        }
+        drop(works);
+        std::thread::sleep(BEAT);
+    }
+}
+
+/// What the service last told the manager; `None` when it cannot be asked, or is not stopping.
+fn status(name: &str) -> Option<SERVICE_STATUS> {
+    let manager = manager().ok()?;
+    let name = wide(name);
+    // SAFETY: the name ends with a zero.
+    let service = Handle(unsafe { OpenServiceW(manager.0, name.as_ptr(), SERVICE_QUERY_STATUS) });
+    let mut status = SERVICE_STATUS::default();
+    // SAFETY: `status` is valid for writing; a null handle makes the call fail.
+    let asked = !service.0.is_null() && unsafe { QueryServiceStatus(service.0, &raw mut status) } != 0;
+    (asked && status.dwCurrentState == SERVICE_STOP_PENDING).then_some(status)
 }
 
 fn report_stopped(service: String, started: Instant, timed_out: bool, reporter: &Reporter) {
