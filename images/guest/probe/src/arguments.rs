@@ -1,8 +1,8 @@
 //! The command line of `probe.exe`.
 //!
 //! ```text
-//! probe.exe answers|hangs|refuses [--title TEXT]
-//! probe.exe slow [--seconds N] [--title TEXT]
+//! probe.exe answers|refuses|abort-loop [--title TEXT] [--text TEXT]
+//! probe.exe hangs|slow [--seconds N] [--title TEXT] [--text TEXT]
 //! probe.exe service NAME [--stop-seconds N] [--preshutdown]
 //! ```
 
@@ -17,6 +17,8 @@ pub enum Mode {
         behaviour: Behaviour,
         /// Its title.
         title: String,
+        /// What it says within; by default, what it will do.
+        text: String,
     },
     /// A Win32 service, to be started by the service control manager.
     Service {
@@ -35,12 +37,15 @@ pub enum Mode {
 pub enum Behaviour {
     /// WM_QUERYENDSESSION: TRUE, at once.
     Answers,
-    /// WM_QUERYENDSESSION: never returns.
-    Hangs,
+    /// WM_QUERYENDSESSION: does not return, for this long (then TRUE) or for ever.
+    Hangs(Option<Duration>),
     /// WM_QUERYENDSESSION: FALSE, with ShutdownBlockReasonCreate.
     Refuses,
     /// WM_QUERYENDSESSION: TRUE, at once; WM_ENDSESSION: takes this long, as if it saved its work.
     Slow(Duration),
+    /// As [`Behaviour::Answers`]; and every second it calls AbortSystemShutdownW. That stops a countdown of
+    /// InitiateSystemShutdown, not a shutdown by the button.
+    Aborts,
 }
 
 impl Behaviour {
@@ -48,9 +53,10 @@ impl Behaviour {
     pub fn word(self) -> &'static str {
         match self {
             Behaviour::Answers => "answers",
-            Behaviour::Hangs => "hangs",
+            Behaviour::Hangs(_) => "hangs",
             Behaviour::Refuses => "refuses",
             Behaviour::Slow(_) => "slow",
+            Behaviour::Aborts => "abort-loop",
         }
     }
 
@@ -58,16 +64,18 @@ impl Behaviour {
     pub fn sentence(self) -> String {
         match self {
             Behaviour::Answers => "agrees to shutdown at once".into(),
-            Behaviour::Hangs => "hangs when asked to end".into(),
+            Behaviour::Hangs(None) => "hangs when asked to end".into(),
+            Behaviour::Hangs(Some(time)) => format!("hangs for {} s when asked", time.as_secs()),
             Behaviour::Refuses => "refuses to end".into(),
             Behaviour::Slow(time) => format!("needs {} s to end", time.as_secs()),
+            Behaviour::Aborts => "aborts shutdowns every second".into(),
         }
     }
 }
 
 /// The usage text.
-pub const USAGE: &str = "probe.exe answers|hangs|refuses [--title TEXT]\n\
-                         probe.exe slow [--seconds N] [--title TEXT]\n\
+pub const USAGE: &str = "probe.exe answers|refuses|abort-loop [--title TEXT] [--text TEXT]\n\
+                         probe.exe hangs|slow [--seconds N] [--title TEXT] [--text TEXT]\n\
                          probe.exe service NAME [--stop-seconds N] [--preshutdown]";
 
 /// Reads the command line, without the program's name.
@@ -80,12 +88,13 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Mode, String
         }
         _ => String::new(),
     };
-    let (mut title, mut seconds, mut preshutdown) = (None, None, false);
+    let (mut title, mut text, mut seconds, mut preshutdown) = (None, None, None, false);
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
         match (option.as_str(), word.as_str()) {
-            ("--title", "answers" | "hangs" | "refuses" | "slow") => title = Some(value()?),
-            ("--seconds", "slow") | ("--stop-seconds", "service") => {
+            ("--title", "answers" | "hangs" | "refuses" | "slow" | "abort-loop") => title = Some(value()?),
+            ("--text", "answers" | "hangs" | "refuses" | "slow" | "abort-loop") => text = Some(value()?),
+            ("--seconds", "slow" | "hangs") | ("--stop-seconds", "service") => {
                 seconds = Some(value()?.parse::<u32>().map_err(|why| format!("{option}: {why}"))?);
             }
             ("--preshutdown", "service") => preshutdown = true,
@@ -95,13 +104,15 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Mode, String
     let time = |default: u32| Duration::from_secs(seconds.unwrap_or(default).into());
     let behaviour = match word.as_str() {
         "answers" => Behaviour::Answers,
-        "hangs" => Behaviour::Hangs,
+        "hangs" => Behaviour::Hangs(seconds.map(|seconds| Duration::from_secs(seconds.into()))),
         "refuses" => Behaviour::Refuses,
         "slow" => Behaviour::Slow(time(3)),
+        "abort-loop" => Behaviour::Aborts,
         "service" => return Ok(Mode::Service { name, stop: time(0), preshutdown }),
         other => return Err(format!("unknown mode {other}")),
     };
-    Ok(Mode::Window { title: title.unwrap_or_else(|| format!("Softoff probe {word}")), behaviour })
+    let title = title.unwrap_or_else(|| format!("Softoff probe {word}"));
+    Ok(Mode::Window { title, text: text.unwrap_or_else(|| behaviour.sentence()), behaviour })
 }
 
 #[cfg(test)]
@@ -115,12 +126,22 @@ mod tests {
 
     #[test]
     fn windows_and_services_are_understood() {
-        let window = |behaviour, title: &str| Ok(Mode::Window { behaviour, title: title.into() });
-        assert_eq!(read("hangs"), window(Behaviour::Hangs, "Softoff probe hangs"));
+        let window = |behaviour: Behaviour, title: &str| {
+            Ok(Mode::Window { behaviour, title: title.into(), text: behaviour.sentence() })
+        };
+        let seconds = Duration::from_secs(12);
+        assert_eq!(read("hangs"), window(Behaviour::Hangs(None), "Softoff probe hangs"));
         assert_eq!(read("refuses --title Budget"), window(Behaviour::Refuses, "Budget"));
+        assert_eq!(read("slow --title T --seconds 12"), window(Behaviour::Slow(seconds), "T"));
+        assert_eq!(read("hangs --seconds 12 --title T"), window(Behaviour::Hangs(Some(seconds)), "T"));
+        assert_eq!(read("abort-loop"), window(Behaviour::Aborts, "Softoff probe abort-loop"));
         assert_eq!(
-            read("slow --title T --seconds 12"),
-            window(Behaviour::Slow(Duration::from_secs(12)), "T")
+            read("refuses --text Unsaved --title Budget"),
+            Ok(Mode::Window {
+                behaviour: Behaviour::Refuses,
+                title: "Budget".into(),
+                text: "Unsaved".into()
+            })
         );
         assert_eq!(
             read("service Stubborn --stop-seconds 40 --preshutdown"),
@@ -133,7 +154,8 @@ mod tests {
     #[case("dances")]
     #[case("service")]
     #[case("service --stop-seconds 3")]
-    #[case("hangs --seconds 3")]
+    #[case("refuses --seconds 3")]
+    #[case("service S --text T")]
     #[case("slow --seconds soon")]
     #[case("slow --seconds -1")]
     #[case("hangs --title")]

@@ -3,6 +3,8 @@
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
 #[cfg(windows)]
+mod abort;
+#[cfg(windows)]
 mod service;
 #[cfg(windows)]
 mod window;
@@ -15,8 +17,8 @@ fn main() {
     // The reporter is kept for ever: threads and window procedures use it until the process ends.
     let reporter = |source: &str| &*Box::leak(Box::new(reporter(source)));
     match parse(std::env::args().skip(1)) {
-        Ok(Mode::Window { behaviour, title }) => {
-            window::run(behaviour, &title, reporter(&format!("probe:{}", behaviour.word())));
+        Ok(Mode::Window { behaviour, title, text }) => {
+            window::run(behaviour, &title, &text, reporter(&format!("probe:{}", behaviour.word())));
         }
         Ok(Mode::Service { name, stop, preshutdown }) => {
             let reporter = reporter(&format!("service:{name}"));

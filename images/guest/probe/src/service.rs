@@ -2,10 +2,10 @@
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use softoff_guest_probe::report::Reporter;
 use softoff_guest_probe::win32::{last_error, wide};
@@ -19,6 +19,8 @@ use windows_sys::Win32::System::Services::{
 };
 
 const FLUSH: Duration = Duration::from_secs(2);
+/// How often a stop reports that it goes on.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// What the service does.
 pub(crate) struct Plan {
@@ -35,6 +37,8 @@ struct Service {
     reporter: &'static Reporter,
     /// The SERVICE_STATUS_HANDLE, once there is one.
     status: AtomicIsize,
+    /// dwCheckPoint of a stop.
+    checkpoint: AtomicU32,
     stop: Mutex<Option<Sender<()>>>,
 }
 
@@ -43,7 +47,13 @@ static SERVICE: OnceLock<Service> = OnceLock::new();
 /// Hands the process to the service control manager; returns when the service has stopped.
 pub(crate) fn run(plan: Plan, reporter: &'static Reporter) {
     let mut name = wide(&plan.name);
-    SERVICE.get_or_init(|| Service { plan, reporter, status: AtomicIsize::new(0), stop: Mutex::new(None) });
+    SERVICE.get_or_init(|| Service {
+        plan,
+        reporter,
+        status: AtomicIsize::new(0),
+        checkpoint: AtomicU32::new(1),
+        stop: Mutex::new(None),
+    });
     let table = [
         SERVICE_TABLE_ENTRYW { lpServiceName: name.as_mut_ptr(), lpServiceProc: Some(service_main) },
         SERVICE_TABLE_ENTRYW { lpServiceName: null_mut(), lpServiceProc: None },
@@ -98,17 +108,29 @@ impl Service {
     fn serve(&self, stop: &Receiver<()>) {
         self.announce(SERVICE_RUNNING);
         stop.recv().ok();
-        if !self.plan.stop.is_zero() {
-            std::thread::sleep(self.plan.stop);
-        }
+        self.work();
         // The line goes first: the dispatcher returns, and the process may end, once the state is STOPPED.
         self.line("stopped");
         self.reporter.flush(FLUSH);
-        self.set_status(SERVICE_STOPPED);
+        self.set_status(SERVICE_STOPPED, Duration::ZERO);
+    }
+
+    /// Takes its time, with a checkpoint each second that says how much is left.
+    fn work(&self) {
+        let end = Instant::now() + self.plan.stop;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(CHECKPOINT));
+            self.checkpoint.fetch_add(1, Ordering::SeqCst);
+            self.set_status(SERVICE_STOP_PENDING, end.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn announce(&self, state: SERVICE_STATUS_CURRENT_STATE) {
-        self.set_status(state);
+        self.set_status(state, self.plan.stop);
         self.line(if state == SERVICE_RUNNING { "running" } else { "stop-pending" });
     }
 
@@ -116,11 +138,13 @@ impl Service {
         self.reporter.report(ProbeEvent::ServiceState { state: state.into() });
     }
 
-    fn set_status(&self, state: SERVICE_STATUS_CURRENT_STATE) {
+    /// `left` is the time that a stop still takes.
+    fn set_status(&self, state: SERVICE_STATUS_CURRENT_STATE, left: Duration) {
         let early_or_late =
             if self.plan.preshutdown { SERVICE_ACCEPT_PRESHUTDOWN } else { SERVICE_ACCEPT_SHUTDOWN };
-        // A hint longer than the stop takes: the manager must not think that it hangs.
-        let hint = self.plan.stop + Duration::from_secs(5);
+        // A little more than it takes: the manager must not think that the service hangs.
+        let hint = left + CHECKPOINT / 2;
+        let checkpoint = self.checkpoint.load(Ordering::SeqCst);
         let status = SERVICE_STATUS {
             dwServiceType: SERVICE_WIN32_OWN_PROCESS,
             dwCurrentState: state,
@@ -128,6 +152,7 @@ impl Service {
                 SERVICE_RUNNING => SERVICE_ACCEPT_STOP | early_or_late,
                 _ => 0,
             },
+            dwCheckPoint: if state == SERVICE_STOP_PENDING { checkpoint } else { 0 },
             dwWaitHint: match state {
                 SERVICE_STOP_PENDING => u32::try_from(hint.as_millis()).unwrap_or(u32::MAX),
                 _ => 0,

@@ -21,6 +21,8 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
     WM_DESTROY, WM_ENDSESSION, WM_PAINT, WM_QUERYENDSESSION, WNDCLASSW, WS_OVERLAPPEDWINDOW,
 };
 
+use crate::abort;
+
 const CLASS: &str = "SoftoffProbe";
 const WIDTH: i32 = 420;
 const HEIGHT: i32 = 160;
@@ -31,26 +33,24 @@ const FLUSH: Duration = Duration::from_secs(2);
 struct Probe {
     behaviour: Behaviour,
     title: Vec<u16>,
-    sentence: Vec<u16>,
+    text: Vec<u16>,
     reporter: &'static Reporter,
 }
 
 static PROBE: OnceLock<Probe> = OnceLock::new();
 
 /// Shows the window and serves it until it is closed.
-pub(crate) fn run(behaviour: Behaviour, title: &str, reporter: &'static Reporter) {
-    let probe = PROBE.get_or_init(|| Probe {
-        behaviour,
-        title: wide(title),
-        sentence: wide(&behaviour.sentence()),
-        reporter,
-    });
+pub(crate) fn run(behaviour: Behaviour, title: &str, text: &str, reporter: &'static Reporter) {
+    let probe = PROBE.get_or_init(|| Probe { behaviour, title: wide(title), text: wide(text), reporter });
     if open(&probe.title).is_null() {
         reporter.trouble(last_error("CreateWindowExW"));
         reporter.flush(FLUSH);
         return;
     }
     reporter.report(ProbeEvent::WindowShown { behaviour: behaviour.word().into(), title: title.into() });
+    if behaviour == Behaviour::Aborts {
+        std::thread::spawn(move || abort::repeat(reporter));
+    }
     let mut message = MSG::default();
     // SAFETY: `message` is valid for writing; null takes the messages of all windows of this thread.
     unsafe {
@@ -133,7 +133,7 @@ fn paint(window: HWND, probe: &Probe) {
         SetBkMode(context, TRANSPARENT as i32);
         SetTextColor(context, INK);
         SelectObject(context, font(24));
-        for (text, top) in [(&probe.title, 12), (&probe.sentence, 58)] {
+        for (text, top) in [(&probe.title, 12), (&probe.text, 58)] {
             let mut area = RECT { left: 16, top, right: WIDTH - 16, bottom: top + 36 };
             DrawTextW(context, text.as_ptr(), -1, &raw mut area, DT_LEFT | DT_SINGLELINE | DT_VCENTER);
         }
@@ -159,15 +159,19 @@ unsafe extern "system" fn procedure(window: HWND, message: u32, wparam: WPARAM, 
 fn asked(window: HWND, probe: &Probe) -> LRESULT {
     probe.reporter.report(ProbeEvent::ProbeAsked);
     match probe.behaviour {
-        Behaviour::Answers | Behaviour::Slow(_) => 1,
+        Behaviour::Answers | Behaviour::Slow(_) | Behaviour::Aborts => 1,
         Behaviour::Refuses => {
             let reason = wide("This probe refuses to end.");
             // SAFETY: the window is this thread's own; the reason ends with a zero.
             unsafe { ShutdownBlockReasonCreate(window, reason.as_ptr()) };
             0
         }
-        Behaviour::Hangs => {
+        Behaviour::Hangs(time) => {
             probe.reporter.flush(FLUSH);
+            if let Some(time) = time {
+                std::thread::sleep(time);
+                return 1;
+            }
             loop {
                 std::thread::sleep(Duration::from_secs(3600));
             }

@@ -37,8 +37,7 @@ mod tests {
     #[case("dword:1", false, true)]
     #[case("dword:2", false, false)]
     fn damage_makes_deaf(#[case] data: &str, #[case] button: bool, #[case] agent: bool) {
-        let table =
-            Table::default().with(Root::Machine, r"SOFTWARE\Softoff\Reference\DamagedSystem", data);
+        let table = Table::default().with(Root::Machine, r"SOFTWARE\Softoff\Reference\DamagedSystem", data);
         let hears = |message| hear(&message, &table).is_some();
         assert_eq!((hears(ToSession::PowerButton), hears(ToSession::AgentShutdown)), (button, agent));
         assert!(hears(ToSession::Input) && hears(ToSession::Resumed { from: "s3".into() }));

@@ -251,9 +251,9 @@ mod tests {
         #[case] covered: bool,
         #[case] seconds: Option<u64>,
     ) {
-        let table = settings.iter().fold(Table::default(), |t, (path, layer, value)| {
-            set_other(t, path, layer, BALANCED, *value)
-        });
+        let table = settings
+            .iter()
+            .fold(Table::default(), |t, (path, layer, value)| set_other(t, path, layer, BALANCED, *value));
         assert_eq!(display_idle(&table, covered), seconds.map(Duration::from_secs));
     }
 

@@ -27,12 +27,33 @@ impl<'a> Progress<'a> {
         progress
     }
 
-    /// Paints, with the shares of those services that still work.
-    pub(crate) fn show(&mut self, working: &[u32]) {
-        self.done = self.done.max(self.services.saturating_sub(self.later(working.len())));
-        let whole = (self.done * 100) as u32 + working.iter().sum::<u32>();
-        let percent = whole / (self.services.max(1) as u32);
+    /// Paints: of the services of this round, `stopped` have stopped, and the others have done these shares.
+    pub(crate) fn show(&mut self, stopped: usize, working: &[u32]) {
+        let shares = (self.done + stopped) as u32 * 100 + working.iter().sum::<u32>();
+        let percent = shares / (self.services.max(1) as u32);
         self.shown = self.shown.max(percent.min(99));
         self.paint();
+    }
+
+    /// A round of so many services is over.
+    pub(crate) fn passed(&mut self, services: usize) {
+        self.done += services;
+    }
+
+    /// All is done; then the plain screen comes back.
+    pub(crate) fn end(mut self) {
+        self.shown = 100;
+        self.paint();
+        self.ui.show(Base::ShuttingDown.into());
+    }
+
+    fn paint(&mut self) {
+        self.ui.show(Base::Updating { percent: self.shown, beat: self.beat }.into());
+        self.beat = self.beat.wrapping_add(1);
+        let tenth = self.shown / 10;
+        if self.reported.is_none_or(|last| last < tenth) {
+            self.reported = Some(tenth);
+            self.reporter.report(ProbeEvent::UpdateProgress { percent: self.shown });
+        }
     }
 }

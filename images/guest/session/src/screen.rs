@@ -58,7 +58,8 @@ pub(crate) fn open(inputs: Sender<Input>) -> Result<&'static Ui, String> {
     register(PANEL_CLASS, panel_procedure);
     let (width, height) = size();
     let style = WS_POPUP | WS_VISIBLE;
-    let desktop = window(WS_EX_NOACTIVATE, DESKTOP_CLASS, DESKTOP_CLASS, style, [0, 0, width, height], null_mut(), 0);
+    let desktop =
+        window(WS_EX_NOACTIVATE, DESKTOP_CLASS, DESKTOP_CLASS, style, [0, 0, width, height], null_mut(), 0);
     if desktop.is_null() {
         return Err(last_error("CreateWindowExW for the desktop"));
     }
@@ -223,9 +224,7 @@ fn open_panel() -> HWND {
     let style = WS_POPUP | WS_VISIBLE;
     let panel = window(WS_EX_TOPMOST, PANEL_CLASS, PANEL_CLASS, style, band, null_mut(), 0);
     let top = height / 2 - 80;
-    let button = |id, left, text| {
-        control("BUTTON", text, WS_TABSTOP, [left, top, 280, 56], panel, id, 26)
-    };
+    let button = |id, left, text| control("BUTTON", text, WS_TABSTOP, [left, top, 280, 56], panel, id, 26);
     let force = button(FORCE, width / 2 - 290, "Shut down anyway");
     button(CANCEL, width / 2 + 10, "Cancel");
     // SAFETY: the windows are this thread's own.
@@ -284,4 +283,3 @@ unsafe extern "system" fn panel_procedure(
     }
     0
 }
-

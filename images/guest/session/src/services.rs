@@ -17,10 +17,11 @@ use softoff_guest_probe::win32::{from_wide_pointer, last_error, wide};
 use softoff_guest_protocol::probe::ProbeEvent;
 use windows_sys::Win32::System::Services::{
     CloseServiceHandle, ControlService, ENUM_SERVICE_STATUS_PROCESSW, EnumServicesStatusExW,
-    NotifyServiceStatusChangeW, OpenSCManagerW, OpenServiceW, QueryServiceStatus, SC_ENUM_PROCESS_INFO, SC_HANDLE,
-    SC_MANAGER_CONNECT, SC_MANAGER_ENUMERATE_SERVICE, SERVICE_ACCEPT_PRESHUTDOWN, SERVICE_ACTIVE,
+    NotifyServiceStatusChangeW, OpenSCManagerW, OpenServiceW, QueryServiceStatus, SC_ENUM_PROCESS_INFO,
+    SC_HANDLE, SC_MANAGER_CONNECT, SC_MANAGER_ENUMERATE_SERVICE, SERVICE_ACCEPT_PRESHUTDOWN, SERVICE_ACTIVE,
     SERVICE_CONTROL_STOP, SERVICE_NOTIFY_2W, SERVICE_NOTIFY_STATUS_CHANGE, SERVICE_NOTIFY_STOPPED,
-    SERVICE_QUERY_STATUS, SERVICE_STATUS, SERVICE_STOP, SERVICE_STOPPED, SERVICE_STOP_PENDING, SERVICE_WIN32_OWN_PROCESS,
+    SERVICE_QUERY_STATUS, SERVICE_STATUS, SERVICE_STOP, SERVICE_STOP_PENDING, SERVICE_STOPPED,
+    SERVICE_WIN32_OWN_PROCESS,
 };
 use windows_sys::Win32::System::Threading::SleepEx;
 
@@ -145,6 +146,7 @@ fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: O
         let works = Arc::downgrade(&works);
         std::thread::spawn(move || watch(&works, started));
     }
+    let total = services.len();
     let mut waiting = services;
     while let Some(longest) = waiting.iter().map(|(_, limit)| *limit).max() {
         // A little more than the limit itself: the thread that waits for it should be the one to say so.
@@ -164,14 +166,14 @@ fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: O
         if let Some(progress) = progress.as_deref_mut() {
             let now = started.elapsed();
             let percents: Vec<u32> = lock(&works).values().map(|work| work.percent(now)).collect();
-            progress.show(&percents);
+            progress.show(total - waiting.len(), &percents);
         }
     }
     for (name, _) in waiting {
         report_stopped(name, started, true, reporter);
     }
     if let Some(progress) = progress {
-        progress.passed();
+        progress.passed(total);
     }
 }
 

@@ -142,11 +142,7 @@ fn a_press_before_the_desktop_is_lost() {
 #[case::nobody_may_not(Logon::Nobody, false, false)]
 #[case::someone_is_logged_on(Logon::LoggedOn, false, true)]
 #[case::someone_has_locked(Logon::Locked, false, true)]
-fn without_a_logon_the_policy_decides(
-    #[case] logon: Logon,
-    #[case] without_logon: bool,
-    #[case] goes: bool,
-) {
+fn without_a_logon_the_policy_decides(#[case] logon: Logon, #[case] without_logon: bool, #[case] goes: bool) {
     let effects = started(logon).step(Input::Press(Press { without_logon, ..PRESS }));
     let refused = discarded("logon-required");
     assert_eq!(last_of(&effects), if goes { &Effect::Query { round: 1 } } else { &refused });
