@@ -47,9 +47,11 @@ const IMAGE_BYTES: &str = "314572800";
 const LIVE: &[u8; 4] = b"HIBR";
 const RESUMED: &[u8; 4] = b"wake";
 
-/// Sleeps, and returns when the machine is back (or could not sleep). The probe lines are written here.
+/// Sleeps, and returns when the machine is back (or could not sleep). The probe lines are written here, whoever
+/// asked.
 pub(crate) fn sleep(state: State) -> anyhow::Result<()> {
     log::probe(ProbeEvent::Suspending { state: state.name().to_owned() });
+    // The last line shall not wait in the port until the machine is back.
     log::drain();
     match state {
         State::S3 => suspend(),
