@@ -276,8 +276,9 @@ impl Flow {
                 vec![self.show(asking), Effect::Report(ProbeEvent::DialogShown { title })]
             }
             ButtonAction::ShutDown => self.begin("button", forced),
-            ButtonAction::Sleep => sleep("s3", ToInit::Suspend),
-            ButtonAction::Hibernate => sleep("s4", ToInit::Hibernate),
+            // `init` writes the lines about sleeping and waking.
+            ButtonAction::Sleep => vec![Effect::Ask(ToInit::Suspend)],
+            ButtonAction::Hibernate => vec![Effect::Ask(ToInit::Hibernate)],
             ButtonAction::Nothing => vec![discarded("button-action-nothing")],
             ButtonAction::DisplayOff => self.display(false),
             ButtonAction::Undefined(_) => vec![discarded("button-action-undefined")],
@@ -367,11 +368,6 @@ impl Flow {
         self.shown = picture.clone();
         Effect::Show(picture)
     }
-}
-
-/// The line comes first: the machine may sleep as soon as `init` is asked.
-fn sleep(state: &str, ask: ToInit) -> Vec<Effect> {
-    vec![Effect::Report(ProbeEvent::Suspending { state: state.to_owned() }), Effect::Ask(ask)]
 }
 
 fn discarded(reason: &str) -> Effect {

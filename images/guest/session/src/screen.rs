@@ -11,14 +11,15 @@ use softoff_guest_probe::win32::{font, last_error, wide};
 use windows_sys::Win32::Foundation::{HWND, LPARAM, LRESULT, WPARAM};
 use windows_sys::Win32::Graphics::Gdi::{InvalidateRect, UpdateWindow};
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
-use windows_sys::Win32::UI::Input::KeyboardAndMouse::SetFocus;
+use windows_sys::Win32::UI::Input::KeyboardAndMouse::{GetFocus, SetFocus};
 use windows_sys::Win32::UI::WindowsAndMessaging::{
-    CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW, GetMessageW, GetSystemMetrics,
-    HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, IDCANCEL, IsDialogMessageW, LoadCursorW, MSG, RegisterClassW,
-    SM_CXSCREEN, SM_CYSCREEN, SMTO_NORMAL, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageTimeoutW,
-    SendMessageW, SetForegroundWindow, SetWindowPos, TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND,
-    WM_PAINT, WM_SETFONT, WM_WINDOWPOSCHANGING, WNDCLASSW, WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST,
-    WS_POPUP, WS_TABSTOP, WS_VISIBLE,
+    CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW, GA_ROOT, GetAncestor, GetDlgCtrlID,
+    GetMessageW, GetSystemMetrics, HWND_BOTTOM, HWND_TOPMOST, IDC_ARROW, IDCANCEL, IDOK, IsDialogMessageW,
+    LoadCursorW, MSG, PostMessageW, RegisterClassW, SM_CXSCREEN, SM_CYSCREEN, SMTO_NORMAL, SW_SHOWNOACTIVATE,
+    SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE, SendMessageTimeoutW, SendMessageW, SetForegroundWindow,
+    SetWindowPos, ShowWindow, TranslateMessage, WINDOWPOS, WM_APP, WM_COMMAND, WM_PAINT, WM_SETFONT,
+    WM_WINDOWPOSCHANGING, WNDCLASSW, WS_CHILD, WS_EX_NOACTIVATE, WS_EX_TOPMOST, WS_POPUP, WS_TABSTOP,
+    WS_VISIBLE,
 };
 
 use crate::flow::Input;
@@ -29,6 +30,8 @@ const DESKTOP_CLASS: &str = "SoftoffDesktop";
 const PANEL_CLASS: &str = "SoftoffResolver";
 /// Sent to the desktop window when the screen is to change.
 const CHANGE: u32 = WM_APP;
+/// Posted to the desktop window: the control in `lparam` is to have the keyboard.
+const FOCUS: u32 = WM_APP + 1;
 /// Painting takes milliseconds; a stuck display must not stop the shutdown.
 const PAINTED_MS: u32 = 3_000;
 const FORCE: usize = 100;
@@ -128,7 +131,7 @@ impl Ui {
         if !stays && let Some(overlay) = overlay {
             let window = match overlay {
                 Overlay::Blocked(_) => open_panel(),
-                Overlay::Tracker => tracker::open(size(), self.desktop()),
+                Overlay::Tracker => tracker::open(size()),
             };
             *above = Some((overlay, window as usize));
         } else if let Some((_, window)) = &*above {
@@ -145,6 +148,15 @@ impl Ui {
 /// The window side, once it is open.
 pub(crate) fn ui() -> Option<&'static Ui> {
     UI.get()
+}
+
+/// The button that a command means: Enter comes as IDOK, and means the one with the keyboard.
+fn chosen(command: usize) -> usize {
+    if command != IDOK as usize {
+        return command;
+    }
+    // SAFETY: no preconditions; a null window has the number 0.
+    unsafe { GetDlgCtrlID(GetFocus()) as usize }
 }
 
 fn size() -> (i32, i32) {
@@ -216,21 +228,30 @@ pub(crate) fn control(
     control
 }
 
+/// Shows a window, and gives the keyboard to one of its controls, a moment later: a window that takes the
+/// keyboard while it is being shown gets it from Wine, but not from X, which then sends the keys elsewhere.
+pub(crate) fn reveal(window: HWND, control: HWND) {
+    let desktop = ui().map_or(null_mut(), Ui::desktop);
+    // SAFETY: the windows are this thread's own; a null one makes the calls fail.
+    unsafe {
+        ShowWindow(window, SW_SHOWNOACTIVATE);
+        PostMessageW(desktop, FOCUS, 0, control as LPARAM);
+    }
+}
+
 /// A band over the middle half of the screen, so that the windows above and below it stay visible. The keyboard
 /// starts on "Shut down anyway"; Tab changes the button, Escape cancels.
 fn open_panel() -> HWND {
     let (width, height) = size();
     let band = [0, height / 4, width, height / 2];
-    let style = WS_POPUP | WS_VISIBLE;
-    let panel = window(WS_EX_TOPMOST, PANEL_CLASS, PANEL_CLASS, style, band, null_mut(), 0);
+    let panel = window(WS_EX_TOPMOST, PANEL_CLASS, PANEL_CLASS, WS_POPUP, band, null_mut(), 0);
     let top = height / 2 - 80;
     let button = |id, left, text| control("BUTTON", text, WS_TABSTOP, [left, top, 280, 56], panel, id, 26);
     let force = button(FORCE, width / 2 - 290, "Shut down anyway");
     button(CANCEL, width / 2 + 10, "Cancel");
-    // SAFETY: the windows are this thread's own.
+    reveal(panel, force);
+    // SAFETY: the window is this thread's own.
     unsafe {
-        SetForegroundWindow(panel);
-        SetFocus(force);
         UpdateWindow(panel);
     }
     panel
@@ -248,6 +269,14 @@ unsafe extern "system" fn desktop_procedure(
     };
     match message {
         CHANGE => ui.change(),
+        FOCUS => {
+            let control = lparam as HWND;
+            // SAFETY: a window that has gone makes the calls fail.
+            unsafe {
+                SetForegroundWindow(GetAncestor(control, GA_ROOT));
+                SetFocus(control);
+            }
+        }
         WM_PAINT => paint::painting(window, |context, area| paint::base(context, area, &ui.picture().base)),
         WM_WINDOWPOSCHANGING if !ui.picture().base.covers() => {
             // A click would bring the desktop in front of the applications.
@@ -273,7 +302,7 @@ unsafe extern "system" fn panel_procedure(
                 paint::resolver(context, area, &titles);
             }
         }),
-        (WM_COMMAND, Some(ui)) => match wparam & 0xffff {
+        (WM_COMMAND, Some(ui)) => match chosen(wparam & 0xffff) {
             FORCE => ui.tell(Input::ForceChosen),
             CANCEL => ui.tell(Input::CancelChosen),
             _ => {}

@@ -111,15 +111,11 @@ fn display(on: bool) -> Vec<Effect> {
     vec![Effect::Ask(ToInit::Display { on }), report(ProbeEvent::DisplayState { on })]
 }
 
-fn suspending(state: &str, ask: ToInit) -> Vec<Effect> {
-    vec![report(ProbeEvent::Suspending { state: state.into() }), Effect::Ask(ask)]
-}
-
 #[rstest]
 #[case(ButtonAction::Nothing, vec![discarded("button-action-nothing")])]
 #[case(ButtonAction::Undefined(9), vec![discarded("button-action-undefined")])]
-#[case(ButtonAction::Sleep, suspending("s3", ToInit::Suspend))]
-#[case(ButtonAction::Hibernate, suspending("s4", ToInit::Hibernate))]
+#[case(ButtonAction::Sleep, vec![Effect::Ask(ToInit::Suspend)])]
+#[case(ButtonAction::Hibernate, vec![Effect::Ask(ToInit::Hibernate)])]
 fn other_actions_leave_the_session_as_it_is(#[case] action: ButtonAction, #[case] effects: Vec<Effect>) {
     let mut flow = ready();
     let policy = ButtonPolicy { action, layer: "policy" };
