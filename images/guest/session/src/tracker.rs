@@ -16,7 +16,7 @@ use crate::flow::Input;
 use crate::picture::TRACKER_TITLE;
 use crate::screen::{control, reveal, ui};
 
-const WIDTH: i32 = 760;
+const WIDTH: i32 = 840;
 const HEIGHT: i32 = 440;
 const MARGIN: i32 = 24;
 /// Letters of the texts, in pixels.
