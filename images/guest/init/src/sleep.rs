@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 use softoff_guest_protocol::probe::ProbeEvent;
 
-use crate::{block, log, wine};
+use crate::{block, log, system, wine};
 
 /// A sleep state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ fn hibernate() -> anyhow::Result<()> {
     mark_hiberfil(LIVE)?;
     let slept = hibernate_to(&device);
     mark_hiberfil(RESUMED)?;
+    // The kernel synced on its way to sleep, and ntfs3 took the dirty mark away with it.
+    system::leave_a_mark(&block::system_partition()?);
     slept
 }
 

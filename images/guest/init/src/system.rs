@@ -79,7 +79,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
 /// ntfs3 marks the volume dirty with the first change after the mount, and writes the mark at once; without a change,
 /// pulling the plug would leave a volume that looks cleanly unmounted. Neither the file nor the file system is synced:
 /// this driver takes the mark away with fsync and syncfs (measured, Linux 6.12.107). Syncing the partition does not.
-fn leave_a_mark(partition: &Path) {
+pub(crate) fn leave_a_mark(partition: &Path) {
     let made = File::create(Path::new(wine::DRIVE_C).join("softoff/boot.txt")).and_then(|mut file| {
         writeln!(file, "up_ms={}", log::up_ms())?;
         File::open(partition)?.sync_all()
