@@ -6,4 +6,8 @@ if [ -e /dev/kvm ]; then
     sudo udevadm control --reload-rules
     sudo udevadm trigger --name-match=kvm
 fi
+# Ubuntu 24.04 keeps user namespaces from ordinary users; the reference guest's builder needs one.
+if [ -e /proc/sys/kernel/apparmor_restrict_unprivileged_userns ]; then
+    sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0
+fi
 cargo xtask doctor --install

@@ -77,7 +77,9 @@ impl Evidence {
                 .iter()
                 .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
                 .count(),
-            keys_pressed: after.iter().any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
+            keys_pressed: after
+                .iter()
+                .any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
         }
     }
 
@@ -112,6 +114,8 @@ pub enum EvidenceKind {
     AcpiRegister,
     /// The guest's live registry.
     Registry,
+    /// What the guest's session program reports. Only in older records: a diagnosis no longer hears it.
+    SessionReport,
     /// The picture on the screen.
     Screen,
     /// QMP events and run state.

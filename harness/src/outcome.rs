@@ -40,6 +40,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the machine had ended, or gone into S5 or S4, before the harness touched it.
+    pub fn ended_the_machine(&self) -> bool {
+        matches!(self, Outcome::PoweredOff | Outcome::Hibernated | Outcome::HostKilled)
+    }
+
     /// The outcome's name as in records and scenario files.
     pub fn kind(&self) -> OutcomeKind {
         match self {
@@ -136,6 +141,28 @@ pub enum Verdict {
     Skipped,
     /// The host or the harness failed; nothing is said about the guest.
     Infra,
+}
+
+/// How the host asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestMeans {
+    /// The ACPI power button: QMP `system_powerdown`.
+    AcpiButton,
+    /// The guest agent's `guest-shutdown`, which forces.
+    GuestAgent,
+    /// The host pulls the plug: SIGKILL to QEMU.
+    HardPowerOff,
+}
+
+impl fmt::Display for RequestMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RequestMeans::AcpiButton => "acpi-button",
+            RequestMeans::GuestAgent => "guest-agent",
+            RequestMeans::HardPowerOff => "hard-power-off",
+        })
+    }
 }
 
 /// Writes the serde name of a plain enum, which is the name people see everywhere.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::image::GuestFamily;
+pub use crate::outcome::RequestMeans;
 use crate::outcome::{Cause, OutcomeKind, Phase};
 
 /// A scenario's name: its file's name without `.toml`.
@@ -50,28 +51,6 @@ impl<'de> Deserialize<'de> for Span {
         // A day is longer than any deadline that makes sense, and keeps sums of spans in bounds.
         let total = number.checked_mul(millis).filter(|t| *t <= 86_400_000).ok_or_else(wrong)?;
         Ok(Span(Duration::from_millis(total)))
-    }
-}
-
-/// How the host asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RequestMeans {
-    /// The ACPI power button: QMP `system_powerdown`.
-    AcpiButton,
-    /// The guest agent's `guest-shutdown`, which forces.
-    GuestAgent,
-    /// The host pulls the plug: SIGKILL to QEMU.
-    HardPowerOff,
-}
-
-impl fmt::Display for RequestMeans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            RequestMeans::AcpiButton => "acpi-button",
-            RequestMeans::GuestAgent => "guest-agent",
-            RequestMeans::HardPowerOff => "hard-power-off",
-        })
     }
 }
 
@@ -248,6 +227,22 @@ pub enum ScenarioError {
     },
 }
 
+/// serde knows of a condition only where its table begins; the message names the word that is wrong. The
+/// first line from there on that holds it is the one to look at.
+fn named_line(text: &str, from: usize, message: &str) -> usize {
+    let word = message.strip_prefix("unknown").and_then(|m| m.split('`').nth(1)).filter(|w| !w.is_empty());
+    let holds = |line: &str| {
+        word.is_some_and(|w| {
+            line.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').any(|p| p == w)
+        })
+    };
+    text.lines()
+        .enumerate()
+        .skip(from - 1)
+        .find(|(_, line)| holds(line))
+        .map_or(from, |(number, _)| number + 1)
+}
+
 impl Scenario {
     /// Reads and checks one definition.
     pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
@@ -262,6 +257,7 @@ impl Scenario {
         let mut scenario: Scenario = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start);
             let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+            let line = named_line(text, line, e.message());
             let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
             let what = format!("{}\n    {}", e.message(), crate::text::printable(shown, 100));
             ScenarioError::Format { path: path.to_owned(), line, what }
@@ -282,14 +278,15 @@ impl Scenario {
         if self.request.deadline.0.is_zero() {
             return Some(("deadline", "`deadline` must be longer than 0".into()));
         }
-        if self.request.presses == 0 {
-            return Some(("presses", "`presses` must be at least 1".into()));
+        if !(1..=100).contains(&self.request.presses) {
+            return Some(("presses", "`presses` must be between 1 and 100".into()));
         }
         let last_press = self.request.gap.0.saturating_mul(self.request.presses - 1);
         if last_press >= self.request.deadline.0 {
             return Some(("gap", "the last press would come after the deadline".into()));
         }
-        if let Some(wrong) = self.request.then.iter().find(|t| (t.act == HostAct::Keys) == t.keys.is_empty()) {
+        if let Some(wrong) = self.request.then.iter().find(|t| (t.act == HostAct::Keys) == t.keys.is_empty())
+        {
             let what = match wrong.act {
                 HostAct::Keys => "`keys` is missing: name the keys, such as [\"ret\"]",
                 _ => "`keys` goes with do = \"keys\", and only with it",

@@ -17,8 +17,12 @@ pub const UPDATE_WORK: &[&str] = &[
 ];
 
 /// The Shutdown Event Tracker's dialog (English from memory, the Korean title read).
-pub const EVENT_TRACKER: &[&str] =
-    &["shutdown event tracker", "reason that best describes", "why did the computer shut down", "종료 이벤트 추적기"];
+pub const EVENT_TRACKER: &[&str] = &[
+    "shutdown event tracker",
+    "reason that best describes",
+    "why did the computer shut down",
+    "종료 이벤트 추적기",
+];
 
 /// The screen that names applications which hold the shutdown (phrases read; the Korean unsure).
 pub const BLOCKED_SHUTDOWN: &[&str] = &[
@@ -30,7 +34,8 @@ pub const BLOCKED_SHUTDOWN: &[&str] = &[
 ];
 
 /// Sign-in and lock screens (from memory; the Korean too).
-pub const SIGN_IN: &[&str] = &["ctrl alt delete to unlock", "ctrl alt delete to sign in", "잠금을 해제하세요"];
+pub const SIGN_IN: &[&str] =
+    &["ctrl alt delete to unlock", "ctrl alt delete to sign in", "잠금을 해제하세요"];
 
 /// The plain picture of a shutdown under way (from memory).
 pub const SHUTTING_DOWN: &[&str] = &["shutting down", "종료 중"];

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use softoff_guest_protocol::probe::ProbeEvent;
+use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 
-use crate::outcome::{Outcome, Phase};
+use crate::outcome::{Outcome, Phase, RequestMeans};
 use crate::text::printable;
 use crate::timeline::{Observation, Seen, Source};
 
@@ -127,7 +127,9 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     for observation in rest {
         // What follows SUSPEND_DISK looks like a power-off and is none.
         to_disk |= matches!(&observation.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK");
-        let Some(phase) = shows(&observation.what).filter(|p| !to_disk || *p != Phase::PoweredOff) else { continue };
+        let Some(phase) = shows(&observation.what).filter(|p| !to_disk || *p != Phase::PoweredOff) else {
+            continue;
+        };
         if reached.last().is_none_or(|last| last.phase < phase) {
             let after = observation.at().saturating_sub(start);
             reached.push(Reached { phase, after, source: observation.source });
@@ -167,18 +169,30 @@ pub enum Tie {
 
 /// Ties the guest's end to the request: nothing of it may begin before the request, and the guest must
 /// show that it took the request. A guest that went down by itself at that moment must not pass.
-pub fn tie(observations: &[Observation]) -> Tie {
+pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     let Some(request) = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. })) else {
         return Tie::Loose("the guest ended before it was asked".into());
     };
     let (before, after) = observations.split_at(request);
-    let began = |o: &&Observation| shows(&o.what).is_some_and(|p| p > Phase::Request);
+    let began = |o: &&Observation| {
+        let ends =
+            |line: &ProbeLine| matches!(line.event, ProbeEvent::VolumeUnmounted | ProbeEvent::PoweringOff);
+        matches!(&o.what, Seen::Probe(line) if ends(line))
+            || shows(&o.what).is_some_and(|p| p > Phase::Request)
+    };
     if let Some(early) = before.iter().find(began) {
         return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));
     }
+    // Who may have begun it: whoever was asked in this run.
+    let agent = asked == RequestMeans::GuestAgent
+        || after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "guest-shutdown"));
+    let button =
+        after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"));
     let by_itself = after.iter().find_map(|o| match &o.what {
         Seen::Probe(line) => match &line.event {
-            ProbeEvent::SessionEnding { by } if by != "button" && by != "agent" => Some(printable(by, 40)),
+            ProbeEvent::SessionEnding { by } if !(by == "button" && button || by == "agent" && agent) => {
+                Some(printable(by, 40))
+            }
             _ => None,
         },
         _ => None,

@@ -237,14 +237,33 @@ impl Timeline {
         (list.len(), found)
     }
 
-    /// Waits until `look` finds something, at most `limit`; `None` when the time ran out.
+    /// How many observations there are; a place to wait from.
+    pub fn len(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until `look` finds something in the whole timeline, at most `limit`; `None` when the time ran out.
     pub async fn wait_for<T>(
         &self,
+        limit: Duration,
+        look: impl FnMut(&Observation) -> Option<T>,
+    ) -> Option<T> {
+        self.wait_from(0, limit, look).await
+    }
+
+    /// The same, looking only at what came from place `from` on (in arrival order).
+    pub async fn wait_from<T>(
+        &self,
+        mut from: usize,
         limit: Duration,
         mut look: impl FnMut(&Observation) -> Option<T>,
     ) -> Option<T> {
         let mut changed = self.count.subscribe();
-        let mut from = 0;
         let search = async {
             loop {
                 changed.mark_unchanged();

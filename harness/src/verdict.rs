@@ -21,6 +21,8 @@ pub struct Findings<'a> {
     pub phases: &'a [Reached],
     /// Conditions that were not proven, each with what was found instead.
     pub unproven: &'a [String],
+    /// What the guest's own programs reported as gone wrong.
+    pub troubles: &'a [String],
     /// Whether the end can be tied to the request.
     pub tie: &'a Tie,
     /// The diagnosis.
@@ -59,12 +61,18 @@ pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
     if let Some(unproven) = found.unproven.first() {
         return one(Verdict::Inconclusive, format!("the condition was not proven: {unproven}"));
     }
+    if let Some(trouble) = found.troubles.first() {
+        return one(Verdict::Inconclusive, format!("a program of the guest itself failed: {trouble}"));
+    }
     let ended_itself = matches!(
         found.outcome,
         Outcome::PoweredOff | Outcome::Hibernated | Outcome::Suspended | Outcome::Rebooted
     );
-    if ended_itself && let Tie::Loose(why) = found.tie {
-        return one(Verdict::Inconclusive, format!("the end is not tied to the request: {why}"));
+    let began_to_end = found.phases.last().is_some_and(|r| r.phase > Phase::Request);
+    if (ended_itself || began_to_end)
+        && let Tie::Loose(why) = found.tie
+    {
+        return one(Verdict::Inconclusive, format!("what the guest did is not tied to the request: {why}"));
     }
     let reasons = differences(expect, found);
     let verdict = if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail };
@@ -136,6 +144,7 @@ mod tests {
             seconds: 5,
             last: Phase::PoweredOff,
             unproven: vec![],
+            troubles: vec![],
             tie: Tie::Tied("x".into()),
             cause: Cause::None,
             dirty: Some(false),
@@ -153,6 +162,7 @@ mod tests {
                 outcome: &run.outcome,
                 phases: &phases,
                 unproven: &run.unproven,
+                troubles: &run.troubles,
                 tie: &run.tie,
                 diagnosis: &diagnosis,
                 volume_dirty: run.dirty,
@@ -167,6 +177,7 @@ mod tests {
         seconds: u64,
         last: Phase,
         unproven: Vec<String>,
+        troubles: Vec<String>,
         tie: Tie,
         cause: Cause,
         dirty: Option<bool>,
@@ -189,6 +200,11 @@ mod tests {
     #[case::disk_unread(|r: &mut Run| r.dirty = None, Verdict::Fail)]
     #[case::too_late(|r: &mut Run| r.seconds = 11, Verdict::Fail)]
     #[case::unproven(|r: &mut Run| r.unproven = vec!["x".into()], Verdict::Inconclusive)]
+    #[case::guest_in_trouble(|r: &mut Run| r.troubles = vec!["x".into()], Verdict::Inconclusive)]
+    #[case::blocked_and_not_tied(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Reacted; r.tie = Tie::Loose("x".into()) },
+        Verdict::Inconclusive
+    )]
     #[case::not_tied(|r: &mut Run| r.tie = Tie::Loose("x".into()), Verdict::Inconclusive)]
     #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]
     #[case::host_failed(|r: &mut Run| r.outcome = Outcome::HostFailed { what: "x".into() }, Verdict::Infra)]

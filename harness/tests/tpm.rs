@@ -48,7 +48,8 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
 async fn start(image: &Image, folder: &RunFolder, record_dir: &Path) -> Machine {
     let system = folder.path().join("system.qcow2");
     overlay::create(&image.file("system.qcow2"), &system).await.unwrap();
-    let config = MachineConfig { image, overlay: &system, accelerator: Accelerator::Tcg, record_dir };
+    let config =
+        MachineConfig { image, overlay: &system, accelerator: Accelerator::Tcg, record_dir, attach: false };
     let machine = Machine::start(&config, folder, Timeline::start()).await;
     machine
         .expect("a machine with a TPM: `sudo apt-get install --no-install-recommends qemu-system-x86 swtpm`")

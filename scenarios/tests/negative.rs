@@ -35,6 +35,60 @@ use softoff_harness::outcome::{OutcomeKind, Verdict};
     Verdict::Inconclusive,
     OutcomeKind::StillRunning
 )]
+#[case::update_not_injected(
+    "definitions/windows-update-prolongs.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::tracker_not_injected(
+    "definitions/shutdown-event-tracker.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::logon_not_injected(
+    "definitions/logon-required.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::service_not_injected(
+    "definitions/unresponsive-service.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::sleep_not_entered(
+    "definitions/asleep-s3.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::display_not_asleep(
+    "definitions/display-asleep.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::abort_loop_not_injected(
+    "definitions/malware-abort-loop.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::blocking_service_not_injected(
+    "definitions/malware-blocking-service.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
+#[case::damage_not_injected(
+    "definitions/malware-damaged-system.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn must_not_pass(
     #[case] definition: &str,

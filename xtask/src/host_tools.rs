@@ -63,6 +63,11 @@ pub(crate) fn needs() -> Vec<Need> {
             all.push(program(tool.program, tool.package, tool.used_for, By::Run));
         }
     }
+    // Where the machine's own packages come from elsewhere, its script knows where Debian's are.
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if !release.lines().any(|l| l == "ID=debian") && std::env::var_os("SOFTOFF_DEBIAN_MIRROR").is_none() {
+        all.push(program("debootstrap", "debootstrap", "know where Debian's packages are", By::Run));
+    }
     all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", By::Run));
     all.push(program("libvirtd", "libvirt-daemon", "test the documented path through libvirt", By::Test));
     let driver = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
@@ -117,6 +122,9 @@ pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
             .with_context(|| format!("apt could not install what is missing; try\n  {line}"))?;
     }
     let still = missing_packages(&needs(), by);
+    if still.contains(&"fuse3") {
+        bail!("there is no /dev/fuse; give the container one (`--device /dev/fuse`), or `modprobe fuse`");
+    }
     if !still.is_empty() {
         bail!(
             "still missing after the installation: {}; `cargo xtask doctor` shows what for",

@@ -69,7 +69,10 @@ impl Asleep {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 machine.timeline().add(Source::Screen, Seen::Screen { dark: false });
-                Ok(Proof { present: false, evidence: format!("the screen did not go black within {LIMIT:?}") })
+                Ok(Proof {
+                    present: false,
+                    evidence: format!("the screen did not go black within {LIMIT:?}"),
+                })
             }
         }
     }
@@ -99,9 +102,10 @@ impl Part for Asleep {
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
-            GuestFamily::Reference => {
-                Realism { real: "S3, its wake-up, the dark screen", modelled: "the idle timer and the swallowed press, by the session" }
-            }
+            GuestFamily::Reference => Realism {
+                real: "S3, its wake-up, the dark screen",
+                modelled: "the idle timer and the swallowed press, by the session",
+            },
         }
     }
 }
@@ -114,7 +118,8 @@ pub fn detect(evidence: &Evidence) -> Option<Finding> {
         finding.add(EvidenceKind::Qmp, "the machine was suspended when it was asked".into());
         return Some(finding);
     }
-    let swallowed = evidence.presses > 1 || evidence.keys_pressed || evidence.outcome == OutcomeKind::StillRunning;
+    let swallowed =
+        evidence.presses > 1 || evidence.keys_pressed || evidence.outcome == OutcomeKind::StillRunning;
     if evidence.dark_before && swallowed {
         finding.add(EvidenceKind::Screen, "the screen was dark when the button was pressed".into());
         return Some(finding);

@@ -70,9 +70,10 @@ impl Part for LogonRequired {
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
-            GuestFamily::Reference => {
-                Realism { real: "the registry values", modelled: "sign-in screen and decision, by the session" }
-            }
+            GuestFamily::Reference => Realism {
+                real: "the registry values",
+                modelled: "sign-in screen and decision, by the session",
+            },
         }
     }
 }
@@ -82,7 +83,8 @@ impl Part for LogonRequired {
 pub fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
     let signed_out = evidence.screen_before.as_deref().is_some_and(|s| shows(s, SIGN_IN));
-    let nobody = signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
+    let nobody =
+        signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
     let silent = evidence.outcome == OutcomeKind::StillRunning && evidence.press_taken == Some(true);
     let button = registry.button_action.is_none_or(|a| a.index == 3);
     if !nobody || !silent || !button || registry.shutdown_without_logon != Some(0) || evidence.dark_before {

@@ -115,7 +115,8 @@ pub fn detect(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let mut finding = Finding::new(Cause::PowerButtonPolicy);
-    finding.add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
+    finding
+        .add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
     finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
     Some(finding)
 }

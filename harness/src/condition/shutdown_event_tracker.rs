@@ -57,9 +57,10 @@ impl Part for ShutdownEventTracker {
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
-            GuestFamily::Reference => {
-                Realism { real: "the policy values, a Win32 dialog, its keys", modelled: "who shows it: the session" }
-            }
+            GuestFamily::Reference => Realism {
+                real: "the policy values, a Win32 dialog, its keys",
+                modelled: "who shows it: the session",
+            },
         }
     }
 }

@@ -51,9 +51,10 @@ impl Part for UnresponsiveService {
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
-            GuestFamily::Reference => {
-                Realism { real: "a Win32 service and its time-out value", modelled: "PRESHUTDOWN, sent as STOP by the session" }
-            }
+            GuestFamily::Reference => Realism {
+                real: "a Win32 service and its time-out value",
+                modelled: "PRESHUTDOWN, sent as STOP by the session",
+            },
         }
     }
 }
@@ -62,8 +63,11 @@ impl Part for UnresponsiveService {
 /// a service may take as long as it likes.
 pub fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
-    let slow = registry.preshutdown.iter().find(|s| s.timeout_ms > WINDOWS_LONGEST && s.timeout_ms < SQUATTER_MS);
-    let slow = slow.or_else(|| registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS))?;
+    let slow =
+        registry.preshutdown.iter().find(|s| s.timeout_ms > WINDOWS_LONGEST && s.timeout_ms < SQUATTER_MS);
+    let slow = slow.or_else(|| {
+        registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS)
+    })?;
     let waits = evidence.outcome == OutcomeKind::StillRunning
         && evidence.last_screen_shows(SHUTTING_DOWN)
         && !evidence.screen_shows(UPDATE_WORK);

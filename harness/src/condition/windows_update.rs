@@ -17,8 +17,7 @@ use crate::inject::HiveEdit;
 use crate::outcome::Cause;
 use crate::screen_texts::UPDATE_WORK;
 
-const REBOOT_PENDING: &str =
-    r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
+const REBOOT_PENDING: &str = r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
 
 /// The condition: a reboot is pending, and a PRESHUTDOWN service works for some seconds.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,14 +36,20 @@ fn service() -> String {
 
 impl WindowsUpdate {
     fn stand_in(&self) -> StandIn<'_> {
-        StandIn { name: &self.service, seconds: self.seconds, timeout_ms: (self.seconds + 60).saturating_mul(1000) }
+        StandIn {
+            name: &self.service,
+            seconds: self.seconds,
+            timeout_ms: (self.seconds + 60).saturating_mul(1000),
+        }
     }
 
     pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
         let service = self.stand_in().prove(subject.guest).await?;
-        let pending = subject.guest.run("reg", &["query", &format!(r"HKLM\SOFTWARE\{REBOOT_PENDING}")]).await?;
+        let pending =
+            subject.guest.run("reg", &["query", &format!(r"HKLM\SOFTWARE\{REBOOT_PENDING}")]).await?;
         let pending = pending.code == Some(0);
-        let evidence = format!("{}; RebootPending {}", service.evidence, if pending { "exists" } else { "is absent" });
+        let evidence =
+            format!("{}; RebootPending {}", service.evidence, if pending { "exists" } else { "is absent" });
         Ok(Proof { present: service.present && pending, evidence })
     }
 }
@@ -71,12 +76,14 @@ impl Part for WindowsUpdate {
 
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => {
-                Realism { real: "PRESHUTDOWN, its time-out, the pending key", modelled: "the work, and no update text" }
-            }
-            GuestFamily::Reference => {
-                Realism { real: "the service and the pixels", modelled: "PRESHUTDOWN and the update screen, by the session" }
-            }
+            GuestFamily::Windows => Realism {
+                real: "PRESHUTDOWN, its time-out, the pending key",
+                modelled: "the work, and no update text",
+            },
+            GuestFamily::Reference => Realism {
+                real: "the service and the pixels",
+                modelled: "PRESHUTDOWN and the update screen, by the session",
+            },
         }
     }
 }

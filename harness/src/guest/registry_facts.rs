@@ -5,7 +5,9 @@
 
 use crate::disk::registry::{OpenHive, read_hive};
 use crate::disk::{DiskError, Hive, Volume};
-use crate::guest::power_policy::{AC, DEFAULTS, EffectiveAction, Layer, PBUTTONACTION, POLICY, SCHEMES, SUB_BUTTONS};
+use crate::guest::power_policy::{
+    AC, DEFAULTS, EffectiveAction, Layer, PBUTTONACTION, POLICY, SCHEMES, SUB_BUTTONS,
+};
 
 /// A service with a preshutdown time-out of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,14 +8,11 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-use nix::unistd::{getpid, getppid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -340,18 +337,7 @@ fn start(qemu: &Path, accel: &[&str], disk: &Path, stderr: File) -> Result<Qemu,
     command.arg("-drive").arg(format!("if=none,id=disk,format=raw,file={}", escape(disk)));
     command.args(["-device", "ide-hd,drive=disk,bootindex=0"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    let parent = getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are made, and nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before prctl took effect.
-            if getppid() != parent {
-                return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
-            }
-            Ok(())
-        });
-    }
+    super::process::die_with_thread(&mut command);
     let child = command.spawn();
     child.map(Qemu).map_err(|source| AccelError::Io { doing: format!("starting {}", qemu.display()), source })
 }

@@ -36,6 +36,11 @@ pub struct Firmware {
     pub variables: PathBuf,
 }
 
+/// A second QMP socket, for people, in the folder of a machine that is kept.
+pub const ATTACH_QMP: &str = "attach-qmp.sock";
+/// The screen as VNC, for people, in the folder of a machine that is kept.
+pub const ATTACH_VNC: &str = "attach-vnc.sock";
+
 /// What a command line is made from.
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -47,6 +52,8 @@ pub struct Plan<'a> {
     pub accelerator: Accelerator,
     /// Where the sockets go.
     pub sockets: &'a Sockets,
+    /// The folder for the sockets that let people attach, when the machine is to be kept.
+    pub attach: Option<&'a Path>,
     /// For UEFI images.
     pub firmware: Option<&'a Firmware>,
     /// swtpm's control socket, for images that want a TPM.
@@ -90,6 +97,10 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     {
         add(&["-chardev", &format!("socket,id={id},path={},server=on,wait=off", value(path))]);
     }
+    if let Some(folder) = plan.attach {
+        add(&["-qmp", &format!("unix:{},server=on,wait=off", value(&folder.join(ATTACH_QMP)))]);
+        add(&["-vnc", &format!("unix:{}", value(&folder.join(ATTACH_VNC)))]);
+    }
     add(&["-serial", "chardev:com1", "-serial", "chardev:com2"]);
     add(&["-device", "virtio-serial-pci"]);
     add(&["-device", "virtserialport,chardev=agent,id=agent,name=org.qemu.guest_agent.0"]);
@@ -110,7 +121,9 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         add(&["-chardev", &format!("socket,id=tpm,path={}", value(socket))]);
         add(&["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]);
     }
-    add(&["-drive", &format!("if=none,id=system,format=qcow2,file={}", value(plan.overlay))]);
+    // A host that cannot read or write stops the machine: its trouble must not look like the guest's.
+    let system = value(plan.overlay);
+    add(&["-drive", &format!("if=none,id=system,format=qcow2,werror=stop,rerror=stop,file={system}")]);
     add(&["-device", "virtio-blk-pci,drive=system,serial=system"]);
     out
 }
@@ -156,6 +169,7 @@ mod tests {
             overlay: Path::new("/run/a,b/system.qcow2"),
             accelerator: Accelerator::Tcg,
             sockets: &sockets,
+            attach: None,
             firmware: None,
             tpm: None,
         };

@@ -57,6 +57,8 @@ pub struct MachineConfig<'a> {
     pub accelerator: Accelerator,
     /// Where pictures and logs are kept.
     pub record_dir: &'a Path,
+    /// Whether people will attach to it: a second QMP socket and VNC.
+    pub attach: bool,
 }
 
 /// A running (or ended) machine.
@@ -103,6 +105,7 @@ impl Machine {
             overlay: config.overlay,
             accelerator: config.accelerator,
             sockets: &sockets,
+            attach: config.attach.then(|| folder.path()),
             firmware: firmware.as_ref(),
             tpm: tpm.as_ref().map(Tpm::socket),
         };
@@ -149,7 +152,8 @@ impl Machine {
     /// Presses and releases one key, by QEMU's name of it (QKeyCode).
     pub async fn press_key(&self, key: &str) -> Result<(), QmpError> {
         for down in [true, false] {
-            let event = json!({ "type": "key", "data": { "down": down, "key": { "type": "qcode", "data": key } } });
+            let event =
+                json!({ "type": "key", "data": { "down": down, "key": { "type": "qcode", "data": key } } });
             self.qmp.execute_raw("input-send-event", json!({ "events": [event] }), QMP_LIMIT).await?;
             // Faster than a person, slow enough for a guest that polls its keyboard under TCG.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -163,7 +167,12 @@ impl Machine {
         self.wait().await;
     }
 
-    /// Takes a last picture, then ends QEMU: `quit` first so that it closes its files in order, SIGKILL
+    /// Whether QEMU's process has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.waiter.is_finished()
+    }
+
+    /// Ends QEMU: `quit` first so that it closes its files in order, SIGKILL
     /// when it does not obey. The outcome must have been settled before.
     pub async fn clean_up(&mut self) {
         self.screen.stop().await;

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getpid, getppid, setpgid};
+use nix::unistd::{getpid, getppid};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -40,22 +40,10 @@ fn spawner() -> Option<&'static Sender<Order>> {
 /// Starts `command` in a process group of its own, killed by the kernel when this process dies and by tokio
 /// when the handle is dropped.
 pub async fn spawn(mut command: Command) -> io::Result<Child> {
-    let parent = getpid();
     command.kill_on_drop(true);
-    // SAFETY: between fork and exec only async-signal-safe calls are made (prctl, getppid, setpgid), and
-    // nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before prctl took effect.
-            if getppid() != parent {
-                return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
-            }
-            // A group of its own, so that Ctrl-C in the terminal reaches us and not QEMU.
-            setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-            Ok(())
-        });
-    }
+    die_with_thread(command.as_std_mut());
+    // A group of its own, so that Ctrl-C in the terminal reaches us and not QEMU.
+    command.process_group(0);
     let gone = || io::Error::other("the thread that starts processes has gone; start softoff again");
     let (answer, started) = oneshot::channel();
     let order = Order { command, runtime: Handle::current(), answer };
@@ -63,8 +51,29 @@ pub async fn spawn(mut command: Command) -> io::Result<Child> {
     started.await.map_err(|_| gone())?
 }
 
+/// Has the kernel kill the child as soon as the thread that starts it ends, however that comes. For children
+/// that are waited for where they are started; anything longer goes through [`spawn`].
+pub fn die_with_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are made (prctl, getppid), and nothing is
+    // allocated.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have died before prctl took effect.
+            if getppid() != parent {
+                return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[tokio::test]

@@ -32,6 +32,8 @@ struct State {
     last: Option<Picture>,
     /// Kept pictures by content, so that a screen that comes back is told by the picture it had.
     files: HashMap<Sha256Hex, PathBuf>,
+    /// Pictures of earlier boots in the same folder.
+    first_picture: usize,
 }
 
 /// The watching task.
@@ -49,6 +51,8 @@ impl ScreenWatcher {
         timeline: Timeline,
     ) -> ScreenWatcher {
         let scratch = folder.join("screen.ppm");
+        let first_picture =
+            timeline.snapshot().iter().filter(|o| matches!(o.what, Seen::ScreenChanged { .. })).count();
         let state = State {
             qmp,
             scratch,
@@ -56,6 +60,7 @@ impl ScreenWatcher {
             timeline,
             last: None,
             files: HashMap::new(),
+            first_picture,
         };
         let state = Arc::new(Mutex::new(state));
         let shared = state.clone();
@@ -82,6 +87,12 @@ impl ScreenWatcher {
     pub(super) async fn stop(&self) {
         // Taking the lock first lets a look that is under way finish: no half-written picture.
         let _state = self.state.lock().await;
+        self.task.abort();
+    }
+}
+
+impl Drop for ScreenWatcher {
+    fn drop(&mut self) {
         self.task.abort();
     }
 }
@@ -113,7 +124,7 @@ impl State {
         if self.files.len() >= PICTURE_LIMIT {
             return;
         }
-        let file = super::picture_name(self.files.len() + 1);
+        let file = super::picture_name(self.first_picture + self.files.len() + 1);
         self.files.insert(content, file.clone());
         let path = self.record_dir.join(&file);
         let (picture, written) = match tokio::task::spawn_blocking(move || {

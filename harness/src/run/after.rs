@@ -27,12 +27,16 @@ pub(super) async fn read_disk(folder: &Path) -> DiskFindings {
         let volume = disk::system_volume(&disk::DiskImage::open(&overlay)?)?;
         Ok((volume.flags()?, RegistryFacts::read(&volume)))
     });
-    let trouble = |e: String| DiskFindings { damage: Damage { trouble: Some(e), ..Damage::default() }, registry: None };
+    let trouble =
+        |e: String| DiskFindings { damage: Damage { trouble: Some(e), ..Damage::default() }, registry: None };
     match read.await {
         Ok(Ok((flags, registry))) => {
             let trouble = registry.as_ref().err().map(ToString::to_string);
-            let damage =
-                Damage { volume_dirty: Some(flags.is_dirty()), volume_flags: Some(flags.to_string()), trouble };
+            let damage = Damage {
+                volume_dirty: Some(flags.is_dirty()),
+                volume_flags: Some(flags.to_string()),
+                trouble,
+            };
             DiskFindings { damage, registry: registry.ok() }
         }
         Ok(Err(e)) => trouble(e.to_string()),

@@ -46,7 +46,9 @@ pub(super) async fn until_ready(
             overlay: &overlay,
             accelerator: job.accelerator,
             record_dir: dir,
+            attach: job.keep,
         };
+        let first = timeline.len();
         let machine = Machine::start(&config, &folder, timeline.clone()).await?;
         let began = Instant::now();
         let (machine, _) = booted.insert((machine, folder));
@@ -54,7 +56,7 @@ pub(super) async fn until_ready(
             return Ok(());
         }
         let limit = job.scaled(job.scenario.readiness.within.0);
-        match wait_until_ready(job, machine, timeline, limit).await {
+        match wait_until_ready(job, machine, timeline, first, limit).await {
             Ok(()) => {
                 story.boot_time = Some(began.elapsed());
                 timeline.add(Source::Host, Seen::Ready);
@@ -62,6 +64,7 @@ pub(super) async fn until_ready(
             }
             Err(NotReady::Ended(Outcome::Crashed { evidence })) if attempt < BOOT_ATTEMPTS => {
                 machine.clean_up().await;
+                keep_logs(dir, attempt);
                 let what = format!("boot {attempt} died early ({evidence}); booting again");
                 timeline.add(Source::Host, Seen::Note { what });
             }
@@ -83,6 +86,14 @@ pub(super) async fn until_ready(
         }
     }
     Ok(())
+}
+
+/// Keeps the logs of a boot that died under names of their own; its pictures stand before the next boot's.
+fn keep_logs(dir: &Path, attempt: u32) {
+    for name in ["serial", "qemu"] {
+        let _kept =
+            std::fs::rename(dir.join(format!("{name}.log")), dir.join(format!("{name}-boot{attempt}.log")));
+    }
 }
 
 async fn inject_all(job: &Job, overlay: &Path, timeline: &Timeline) -> anyhow::Result<()> {
@@ -114,6 +125,7 @@ async fn wait_until_ready(
     job: &Job,
     machine: &Machine,
     timeline: &Timeline,
+    first: usize,
     limit: Duration,
 ) -> Result<(), NotReady> {
     let desktop = async {
@@ -122,7 +134,7 @@ async fn wait_until_ready(
                 Seen::Probe(line) => matches!(line.event, ProbeEvent::DesktopReady { .. }).then_some(()),
                 _ => None,
             };
-            timeline.wait_for(limit, ready).await
+            timeline.wait_from(first, limit, ready).await
         } else {
             Some(())
         }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use softoff_guest_protocol::probe::ProbeEvent;
 use tokio::sync::watch;
 
 use crate::condition::{Proof, Subject};
@@ -20,8 +21,9 @@ use crate::evidence::Evidence;
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::{GuestFamily, Image};
-use crate::machine::{Machine, QMP_LIMIT};
 use crate::machine::accel::Accelerator;
+use crate::machine::command_line;
+use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
 use crate::record::schema::{
     Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
@@ -29,8 +31,12 @@ use crate::record::schema::{
 use crate::record::{RunStore, normal};
 use crate::scenario::{RequestMeans, RequestMoment, Scenario, ScenarioName};
 use crate::settle::{self, Reached, Tie};
+use crate::text::printable;
 use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::verdict::{Findings, judge};
+
+/// How long QEMU may take to tell its run state at the deadline.
+const STATE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the engine tells while it works; the terminal, the JSON and the reports listen to the same stream.
 #[derive(Debug, Clone)]
@@ -168,8 +174,12 @@ pub async fn run_scenario(
     let mut booted = None;
     let told = tokio::select! {
         told = tell(job, &dir, &timeline, listener, &mut story, &mut booted) => told,
-        _ = cancelled.wait_for(|c| *c) => {
+        () = stopped(&mut cancelled) => {
             timeline.add(Source::Host, Seen::Note { what: "stopped by the user".into() });
+            // Waited for: the folder can only be removed when nobody writes to it any more.
+            if let Some((machine, _)) = booted.as_mut() {
+                machine.pull_the_plug().await;
+            }
             store.write_timeline(&dir, &timeline.snapshot())?;
             return Ok(None);
         }
@@ -185,12 +195,17 @@ pub async fn run_scenario(
 
     let mut damage = Damage::default();
     if let Some((machine, folder)) = booted.as_mut() {
-        if job.keep && observations.last().is_some() && !process_ended(&observations) {
+        if job.keep && machine.is_running() {
             keep(job, machine, listener, cancel.clone()).await;
         }
         machine.clean_up().await;
         let disk = after::read_disk(folder.path()).await;
-        damage = disk.damage;
+        if outcome.ended_the_machine() {
+            damage = disk.damage;
+        } else {
+            damage.trouble =
+                Some("the machine still ran, and the harness ended it: not the guest's damage".into());
+        }
         story.registry = disk.registry;
     }
     drop(booted);
@@ -202,6 +217,11 @@ pub async fn run_scenario(
     store.finish(&dir, &record, &timeline.snapshot())?;
     listener(RunEvent::Finished { job: name, record: Box::new(record.clone()) });
     Ok(Some(record))
+}
+
+/// Returns when the user stops the run.
+async fn stopped(cancel: &mut watch::Receiver<bool>) {
+    let _stopped = cancel.wait_for(|c| *c).await;
 }
 
 /// Boots, proves, asks, watches. Whatever was found out stands in `story`, whenever this ends.
@@ -236,10 +256,32 @@ async fn tell(
     }
     note_state(machine, timeline).await;
     request::ask_and_watch(job, machine, timeline, &stage).await?;
-    story.outcome = Some(settle::at_deadline(&timeline.snapshot()));
+    story.outcome = Some(outcome_now(machine, timeline).await);
     stage(Stage::Finishing);
     machine.look().await;
     Ok(())
+}
+
+/// The outcome at the deadline. That a machine still runs is asked of QEMU, not concluded from silence: a
+/// QEMU that hangs, or has stopped the machine for a reason of its own, says nothing about the guest.
+async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
+    if let Some(outcome) = settle::settled(&timeline.snapshot()) {
+        return outcome;
+    }
+    let state = machine.qmp.run_state(STATE_LIMIT).await;
+    if let Ok(state) = &state {
+        timeline.add(Source::Qmp, Seen::RunState { state: state.clone() });
+    }
+    // What came while it was asked counts.
+    match (settle::settled(&timeline.snapshot()), state.as_deref()) {
+        (Some(outcome), _) => outcome,
+        (None, Ok("running")) => Outcome::StillRunning,
+        (None, Ok("suspended")) => Outcome::Suspended,
+        (None, Ok(other)) => Outcome::HostFailed {
+            what: format!("QEMU's run state at the deadline is `{}`; see qemu.log", printable(other, 40)),
+        },
+        (None, Err(e)) => Outcome::HostFailed { what: format!("QEMU does not answer at the deadline: {e}") },
+    }
 }
 
 /// What the machine is like just before it is asked.
@@ -271,17 +313,12 @@ async fn prove(job: &Job, subject: &Subject<'_>, timeline: &Timeline, story: &mu
     }
 }
 
-fn process_ended(observations: &[Observation]) -> bool {
-    observations.iter().any(|o| matches!(o.what, Seen::ProcessExited { .. }))
-}
-
 /// Leaves the machine to people until they end it with Ctrl-C.
 async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: watch::Receiver<bool>) {
+    let folder = machine.sockets.qmp.parent().unwrap_or(Path::new("/"));
     let attach = vec![
-        format!(
-            "socat - UNIX-CONNECT:{}   # QMP; a second client waits until the first has gone",
-            machine.sockets.qmp.display()
-        ),
+        format!("vncviewer {}   # the screen", folder.join(command_line::ATTACH_VNC).display()),
+        format!("socat - UNIX-CONNECT:{}   # QMP", folder.join(command_line::ATTACH_QMP).display()),
         format!("kill {}   # end QEMU", machine.pid),
     ];
     listener(RunEvent::Kept { job: job.name(), attach });
@@ -290,7 +327,7 @@ async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: wat
     });
     tokio::select! {
         _ = ended => {}
-        _ = cancel.wait_for(|c| *c) => {}
+        () = stopped(&mut cancel) => {}
     }
 }
 
@@ -318,8 +355,9 @@ fn make_record(
         RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => {
             Tie::Tied("SIGKILL".into())
         }
-        _ => settle::tie(observations),
+        by => settle::tie(observations, by),
     };
+    let troubles: Vec<String> = troubles(observations);
     let judgement = judge(
         &job.scenario.expect,
         &Findings {
@@ -328,6 +366,7 @@ fn make_record(
             outcome: &outcome,
             phases: &reached,
             unproven: &unproven,
+            troubles: &troubles,
             tie: &tie,
             diagnosis: &diagnosis,
             volume_dirty: damage.volume_dirty,
@@ -381,6 +420,22 @@ fn make_record(
     };
     compare_with_approved(job, &mut record);
     record
+}
+
+/// What the guest's own programs report as gone wrong since the guest was ready: such a run says nothing
+/// about the condition.
+fn troubles(observations: &[Observation]) -> Vec<String> {
+    let ready = observations.iter().rposition(|o| matches!(o.what, Seen::Ready)).unwrap_or(0);
+    let trouble = |o: &Observation| match &o.what {
+        Seen::Probe(line) => match &line.event {
+            ProbeEvent::Trouble { what } => {
+                Some(format!("{}: {}", printable(&line.src, 40), printable(what, 200)))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    observations.iter().skip(ready).filter_map(trouble).collect()
 }
 
 /// A passing record must also look as the approved one.

@@ -35,6 +35,9 @@ pub(super) async fn ask_and_watch(
                 return Ok(());
             }
         }
+        if press > 0 && began.elapsed() >= deadline {
+            return Ok(());
+        }
         number += 1;
         ask(request.by, number, machine, timeline).await?;
     }
@@ -55,7 +58,11 @@ pub(super) async fn ask_and_watch(
             }
             HostAct::Wake => {
                 timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
-                machine.qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await.context("waking the guest")?;
+                machine
+                    .qmp
+                    .execute_raw("system_wakeup", json!({}), QMP_LIMIT)
+                    .await
+                    .context("waking the guest")?;
             }
             HostAct::Keys => {
                 for key in &follow_up.keys {
@@ -78,10 +85,13 @@ async fn ask(
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
     match by {
         RequestMeans::AcpiButton => {
-            note_registers(machine, timeline).await;
+            let listens = note_registers(machine, timeline).await;
+            let from = timeline.len();
             requested("system_powerdown");
             machine.press_power_button().await.context("pressing the power button")?;
-            see_it_taken(machine, timeline).await;
+            if listens {
+                see_it_taken(machine, timeline, from).await;
+            }
         }
         RequestMeans::GuestAgent => {
             requested("guest-shutdown");
@@ -103,29 +113,26 @@ async fn registers(machine: &Machine) -> Option<acpi::ButtonRegisters> {
     acpi::read(&machine.qmp, machine.pm_base, QMP_LIMIT).await.ok().flatten()
 }
 
-async fn note_registers(machine: &Machine, timeline: &Timeline) {
-    if let Some(r) = registers(machine).await {
-        timeline.add(Source::Qmp, Seen::ButtonRegisters { enabled: r.enabled, pending: r.pending });
-    }
+/// Notes the registers; true when the guest listens to the button.
+async fn note_registers(machine: &Machine, timeline: &Timeline) -> bool {
+    let Some(now) = registers(machine).await else { return false };
+    timeline.add(Source::Qmp, Seen::ButtonRegisters { enabled: now.enabled, pending: now.pending });
+    now.enabled
 }
 
-/// After a press: PWRBTN_STS is set if the guest listens, and cleared when its driver takes it. QEMU sets it
-/// when it handles the request in its main loop, which its POWERDOWN event tells.
-async fn see_it_taken(machine: &Machine, timeline: &Timeline) {
+/// After a press to a guest that listened: QEMU sets PWRBTN_STS when it handles the request in its main loop,
+/// which the POWERDOWN event after place `from` tells; the guest's driver clears it when it takes the press.
+async fn see_it_taken(machine: &Machine, timeline: &Timeline, from: usize) {
     let powerdown = |o: &crate::timeline::Observation| match &o.what {
         Seen::QmpEvent { name, .. } => (name == "POWERDOWN").then_some(()),
         _ => None,
     };
-    if timeline.wait_for(TAKE_LIMIT, powerdown).await.is_none() {
+    if timeline.wait_from(from, TAKE_LIMIT, powerdown).await.is_none() {
         return;
     }
     let began = Instant::now();
     while began.elapsed() < TAKE_LIMIT {
         let Some(now) = registers(machine).await else { return };
-        if !now.enabled {
-            // Nobody listens: QEMU dropped the press without setting PWRBTN_STS.
-            return;
-        }
         if !now.pending {
             timeline.add(Source::Qmp, Seen::PressTaken);
             return;

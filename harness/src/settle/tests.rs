@@ -109,13 +109,16 @@ fn without_a_request_there_are_no_phases() {
 }
 
 #[rstest]
-#[case::taken(vec![asked("x"), Seen::PressTaken, off()], true)]
-#[case::reported(vec![asked("x"), probe(ProbeEvent::ButtonPressed), ending("button"), off()], true)]
-#[case::agent(vec![asked("x"), ending("agent"), off()], true)]
+#[case::taken(vec![asked("system_powerdown"), Seen::PressTaken, off()], true)]
+#[case::reported(vec![asked("system_powerdown"), probe(ProbeEvent::ButtonPressed), ending("button"), off()], true)]
+#[case::agent(vec![asked("guest-shutdown"), ending("agent"), off()], true)]
+#[case::agent_was_not_asked(vec![asked("system_powerdown"), Seen::PressTaken, ending("agent"), off()], false)]
+#[case::button_was_not_pressed(vec![asked("guest-shutdown"), ending("button"), off()], false)]
+#[case::was_on_its_way_down(vec![probe(ProbeEvent::VolumeUnmounted), asked("system_powerdown"), Seen::PressTaken, off()], false)]
 #[case::before_it_was_asked(vec![off()], false)]
 #[case::began_before(vec![ending("button"), asked("x"), Seen::PressTaken, off()], false)]
 #[case::by_itself(vec![asked("x"), Seen::PressTaken, ending("timer"), off()], false)]
 #[case::at_that_moment_by_chance(vec![asked("x"), off()], false)]
 fn an_end_must_be_tied_to_the_request(#[case] seen: Vec<Seen>, #[case] tied: bool) {
-    assert_eq!(matches!(tie(&timeline(seen)), Tie::Tied(_)), tied);
+    assert_eq!(matches!(tie(&timeline(seen), RequestMeans::AcpiButton), Tie::Tied(_)), tied);
 }

@@ -80,6 +80,7 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
     let path = console.to_str().context("the cache's path is not UTF-8")?.replace(',', ",,");
     qemu.arg("-serial").arg(format!("file:{path}")).stdout(Stdio::null()).stderr(Stdio::piped());
 
+    softoff_harness::machine::process::die_with_thread(&mut qemu);
     let mut child = qemu.spawn().context("cannot start qemu-system-x86_64")?;
     let begun = Instant::now();
     let status = loop {

@@ -68,7 +68,7 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
             .flatten()
             .flatten()
             .map(|e| e.path())
-            .filter(|p| p.is_dir())
+            .filter(|p| !p.ends_with("build.lock"))
             .collect()
     } else {
         std::fs::read_dir(&images)
@@ -81,8 +81,9 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
     };
     for path in doomed {
         let bytes = size(&path);
-        std::fs::remove_dir_all(&path)
-            .with_context(|| format!("cannot remove {}; is a machine using it?", path.display()))?;
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove {}; is a machine using it?", path.display()))?;
         println!("removed {} ({})", path.display(), mib(bytes));
         freed += bytes;
     }

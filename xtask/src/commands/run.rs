@@ -50,10 +50,11 @@ pub(crate) struct Args {
     /// Run each scenario so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Multiply every time limit, for slow hosts
+    /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     deadline_scale: f64,
-    /// Boot without putting the conditions in place: the negative control, which must end inconclusive
+    /// Boot without putting the conditions in place: the negative control. A scenario with a condition must
+    /// then end inconclusive
     #[arg(long)]
     without_injection: bool,
     /// Keep each guest running after its result, and print how to attach; Ctrl-C ends it
@@ -101,6 +102,22 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let jobs = plan(args, &scenarios, &images, accelerator);
     if jobs.is_empty() {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
+        return Err(Failure::Usage(anyhow!(what)));
+    }
+    let mut names: Vec<_> = jobs.iter().map(Job::name).collect();
+    names.sort();
+    if let Some([twice, _]) = names.array_windows().find(|[a, b]| a == b) {
+        let what =
+            format!("scenario {} on image {} was chosen twice; name it once", twice.scenario, twice.image);
+        return Err(Failure::Usage(anyhow!(what)));
+    }
+    let places =
+        args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), |n| n as usize);
+    if args.keep && jobs.len() > places {
+        let what = format!(
+            "--keep would keep {} guests, and {places} run at a time; choose fewer scenarios or more --jobs",
+            jobs.len()
+        );
         return Err(Failure::Usage(anyhow!(what)));
     }
     let run = tokio::runtime::Builder::new_multi_thread()
@@ -192,6 +209,7 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
     let store = RunStore::create(&out)?;
     let (stop, cancel) = watch::channel(false);
     tokio::spawn(stop_on_ctrl_c(stop));
+    let planned = jobs.len();
     let at_once = args.jobs.unwrap_or(host.cpus) as usize;
     let places = Arc::new(Semaphore::new(at_once));
     let listener = ui::live::listener();
@@ -228,7 +246,8 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
         started_at,
         wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         host,
-        interrupted: *cancel.borrow() && !args.keep,
+        // Also when a kept guest was ended on purpose: what never ran is missing.
+        interrupted: *cancel.borrow() && results.len() < planned,
         results: results.into_iter().map(|(_, record)| record).collect(),
     };
     store.write_run(&record)?;

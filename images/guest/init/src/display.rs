@@ -5,8 +5,9 @@
 //! (attribute index without bit 5), and QEMU draws black.
 
 use anyhow::Context;
-use x11rb::connection::RequestConnection;
-use x11rb::protocol::dpms::{self, ConnectionExt, DPMSMode};
+use x11rb::connection::{Connection, RequestConnection};
+use x11rb::protocol::dpms::{self, ConnectionExt as _, DPMSMode};
+use x11rb::protocol::xproto::{ConnectionExt as _, CreateWindowAux, WindowClass};
 use x11rb::rust_connection::RustConnection;
 
 /// Switches the display; returns when the X server has done it.
@@ -19,5 +20,19 @@ pub(crate) fn switch(on: bool) -> anyhow::Result<()> {
     x.dpms_force_level(level)?
         .check()
         .with_context(|| format!("the X server did not force DPMS {level:?}"))?;
+    Ok(())
+}
+
+/// Has every program paint its windows again, as xrefresh does: a window without background over all of them
+/// comes and goes. After S4 the video memory is a new machine's, and the X server does not know.
+pub(crate) fn repaint() -> anyhow::Result<()> {
+    let (x, screen) = RustConnection::connect(Some(":0")).context("cannot reach the X server")?;
+    let root = x.setup().roots.get(screen).context("the X server has no screen")?;
+    let window = x.generate_id()?;
+    let (width, height) = (root.width_in_pixels, root.height_in_pixels);
+    let (class, aux) = (WindowClass::INPUT_OUTPUT, CreateWindowAux::new().override_redirect(1));
+    x.create_window(0, window, root.root, 0, 0, width, height, 0, class, root.root_visual, &aux)?.check()?;
+    x.map_window(window)?.check()?;
+    x.destroy_window(window)?.check()?;
     Ok(())
 }

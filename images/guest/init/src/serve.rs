@@ -118,6 +118,9 @@ fn go_to_sleep(state: State, channel: &mut Option<TcpStream>) {
     match sleep::sleep(state) {
         Ok(()) => {
             switch_display(true);
+            if let Err(error) = display::repaint() {
+                log::trouble(&format!("the screen was not painted again: {error:#}"));
+            }
             tell(channel, &ToSession::Resumed { from: state.name().to_owned() });
         }
         Err(error) => log::trouble(&format!("{error:#}")),
