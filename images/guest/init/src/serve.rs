@@ -81,7 +81,11 @@ pub(crate) fn run(inbox: &Receiver<Event>, mut programs: Programs) -> anyhow::Re
                 tell(&mut channel, &ToSession::Input);
             }
             Event::SessionConnected(stream) => channel = Some(stream),
-            Event::SessionGone => log::say("the session closed its channel"),
+            // Forgotten: a first write to a closed connection succeeds, and the press would be lost without a word.
+            Event::SessionGone => {
+                log::say("the session closed its channel");
+                channel = None;
+            }
             Event::Session(ask) => obey(ask, &mut programs, &mut channel),
             Event::Exited(pid, how) => report_exit(pid, &how, &mut programs),
         }
