@@ -428,6 +428,9 @@ fn troubles(observations: &[Observation]) -> Vec<String> {
     let ready = observations.iter().rposition(|o| matches!(o.what, Seen::Ready)).unwrap_or(0);
     let trouble = |o: &Observation| match &o.what {
         Seen::Probe(line) => match &line.event {
+            ProbeEvent::RequestDiscarded { reason } if reason == "no-session" => {
+                Some("init: the session program has gone".to_owned())
+            }
             ProbeEvent::Trouble { what } => {
                 Some(format!("{}: {}", printable(&line.src, 40), printable(what, 200)))
             }
