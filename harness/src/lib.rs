@@ -11,12 +11,12 @@
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
-//! | [`condition`] | one file per cause: inject, prove, detect, remedy |
 //! | [`mod@diagnose`] | the cause from evidence alone |
+//! | [`condition`] | one file per cause: inject, prove, detect, remedy |
 //! | [`evidence`] | what a diagnosis may look at |
 //! | [`inject`] | the only writer to disks, and to overlays only |
-//! | [`guest`] | the guest agent, and how things are done inside a guest |
-//! | [`machine`] | one QEMU process: command line, QMP, serial ports, screen, accelerator |
+//! | [`guest`] | how things are done inside a guest, and what its registry says |
+//! | [`machine`] | one QEMU process: command line, QMP, agent, serial ports, screen, accelerator |
 //! | [`disk`] | reading a stopped disk: partitions, NTFS, registry hives |
 //! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |

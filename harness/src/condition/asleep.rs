@@ -10,11 +10,11 @@ use serde::Deserialize;
 use super::{Part, Proof, Realism, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::agent::AgentError;
 use crate::guest::power_policy::{AC, POLICY};
 use crate::guest::registry_facts::VIDEOIDLE;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::timeline::{Seen, Source};
 

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::{Part, Proof, Realism, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding, shows};
-use crate::guest::agent::AgentError;
 use crate::guest::driver::LiveValue;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::SIGN_IN;
 

@@ -21,11 +21,11 @@ pub mod windows_update;
 use serde::Deserialize;
 
 use crate::evidence::{Evidence, Finding};
-use crate::guest::agent::AgentError;
 use crate::guest::driver::GuestDriver;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::Machine;
+use crate::machine::agent::AgentError;
 use crate::outcome::Cause;
 
 /// One condition with its parameters, as scenario files name it.

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use super::{Part, Proof, Realism};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::agent::AgentError;
 use crate::guest::driver::GuestDriver;
 use crate::guest::power_policy::{AC, PBUTTONACTION, POLICY, effective_action};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
 
 /// What a press does: the values of PBUTTONACTION.

@@ -2,9 +2,9 @@
 
 use super::Proof;
 use crate::disk::{Hive, RegistryValue};
-use crate::guest::agent::AgentError;
 use crate::guest::driver::GuestDriver;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 
 /// An auto-start service that takes its time when it is told to stop.
 #[derive(Debug, Clone, Copy)]

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::{Part, Proof, Realism};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::agent::AgentError;
 use crate::guest::driver::{GuestDriver, LiveValue};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::BLOCKED_SHUTDOWN;
 

@@ -9,9 +9,9 @@ use super::malware::SQUATTER_MS;
 use super::service::StandIn;
 use super::{Part, Proof, Realism, Subject};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::agent::AgentError;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::{SHUTTING_DOWN, UPDATE_WORK};
 

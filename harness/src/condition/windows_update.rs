@@ -11,9 +11,9 @@ use super::service::StandIn;
 use super::{Part, Proof, Realism, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::agent::AgentError;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::machine::agent::AgentError;
 use crate::outcome::Cause;
 use crate::screen_texts::UPDATE_WORK;
 

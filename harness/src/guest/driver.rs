@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::agent::{Agent, AgentError, ExecResult};
 use crate::image::GuestFamily;
+use crate::machine::agent::{Agent, AgentError, ExecResult};
 
 /// How long a built-in program may take. Wine's `reg` needs 1 to 3 s under TCG (measured); a busy host
 /// doubles that.

@@ -1,6 +1,5 @@
-//! What the engine knows about guests: the agent, and per family how things are done inside.
+//! What the engine knows about guests: per family how things are done inside, and what their registry says.
 
-pub mod agent;
 pub mod driver;
 pub mod power_policy;
 pub mod registry_facts;

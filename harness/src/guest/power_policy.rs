@@ -3,8 +3,8 @@
 //! PBUTTONACTION in SUB_BUTTONS: the policy layer first, then the active scheme's user values, then the
 //! scheme's defaults (fact sheet A.4; the order of the last two is what independent tools implement).
 
-use super::agent::AgentError;
 use super::driver::{GuestDriver, LiveValue};
+use crate::machine::agent::AgentError;
 
 /// SUB_BUTTONS (winnt.h).
 pub const SUB_BUTTONS: &str = "4f971e89-eebd-4455-a8de-9e59040e7347";

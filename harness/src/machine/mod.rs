@@ -6,6 +6,7 @@
 
 pub mod accel;
 pub mod acpi;
+pub mod agent;
 mod channels;
 pub mod command_line;
 pub mod firmware;
@@ -29,11 +30,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::guest::agent::Agent;
 use crate::image::{Boot, Image};
 use crate::timeline::{Seen, Source, Timeline};
 use accel::Accelerator;
 use acpi::PmBase;
+use agent::Agent;
 use command_line::{Plan, Sockets};
 use folder::RunFolder;
 use qmp::{QmpClient, QmpError, QmpEvent};

@@ -6,13 +6,13 @@
 
 mod after;
 mod boot;
+mod conclude;
 mod request;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use softoff_guest_protocol::probe::ProbeEvent;
 use tokio::sync::watch;
 
 use crate::condition::{Proof, Subject};
@@ -24,16 +24,13 @@ use crate::image::{GuestFamily, Image};
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
-use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
-use crate::record::schema::{
-    Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
-};
-use crate::record::{RunStore, normal};
-use crate::scenario::{RequestMeans, RequestMoment, Scenario, ScenarioName};
-use crate::settle::{self, Reached, Tie};
+use crate::outcome::{Outcome, Phase};
+use crate::record::RunStore;
+use crate::record::schema::{Damage, ScenarioRecord};
+use crate::scenario::{RequestMoment, Scenario, ScenarioName};
+use crate::settle;
 use crate::text::printable;
-use crate::timeline::{Observation, Seen, Source, Timeline};
-use crate::verdict::{Findings, judge};
+use crate::timeline::{Seen, Source, Timeline};
 
 /// How long QEMU may take to tell its run state at the deadline.
 const STATE_LIMIT: Duration = Duration::from_secs(20);
@@ -213,7 +210,7 @@ pub async fn run_scenario(
     evidence.registry = story.registry.take();
     after::read_screens(&dir, &observations, &mut evidence).await;
     story.diagnosis = Some(diagnose(&evidence));
-    let record = make_record(job, &name, &story, outcome, &observations, damage, began.elapsed());
+    let record = conclude::make_record(job, &name, &story, outcome, &observations, damage, began.elapsed());
     store.finish(&dir, &record, &timeline.snapshot())?;
     listener(RunEvent::Finished { job: name, record: Box::new(record.clone()) });
     Ok(Some(record))
@@ -329,150 +326,6 @@ async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: wat
         _ = ended => {}
         () = stopped(&mut cancel) => {}
     }
-}
-
-fn make_record(
-    job: &Job,
-    name: &JobName,
-    story: &Story,
-    outcome: Outcome,
-    observations: &[Observation],
-    damage: Damage,
-    wall: Duration,
-) -> ScenarioRecord {
-    let manifest = &job.image.manifest;
-    let reached: Vec<Reached> = settle::phases(observations);
-    let unknown = || diagnose(&Evidence::from_timeline(observations, outcome.kind()));
-    let diagnosis = story.diagnosis.clone().unwrap_or_else(unknown);
-    let unproven: Vec<String> = story
-        .proofs
-        .iter()
-        .filter(|(_, proof)| !proof.present)
-        .map(|(id, proof)| format!("{id}: {}", proof.evidence))
-        .collect();
-    let tie = match job.scenario.request.by {
-        // The host's own deed needs no tie.
-        RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => {
-            Tie::Tied("SIGKILL".into())
-        }
-        by => settle::tie(observations, by),
-    };
-    let troubles: Vec<String> = troubles(observations);
-    let judgement = judge(
-        &job.scenario.expect,
-        &Findings {
-            family: manifest.family,
-            not_asked: story.not_asked.as_deref().filter(|_| unproven.is_empty()),
-            outcome: &outcome,
-            phases: &reached,
-            unproven: &unproven,
-            troubles: &troubles,
-            tie: &tie,
-            diagnosis: &diagnosis,
-            volume_dirty: damage.volume_dirty,
-            scale: job.deadline_scale,
-        },
-    );
-    let request = &job.scenario.request;
-    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let dir = name.dir();
-    let mut record = ScenarioRecord {
-        scenario: name.scenario.clone(),
-        image: ImageRef { name: manifest.name.clone(), id: job.image.id.clone(), family: manifest.family },
-        repeat: job.repeat,
-        request: RequestRef {
-            by: request.by,
-            presses: request.presses,
-            gap_ms: millis(request.gap.0),
-            deadline_ms: millis(job.scaled(request.deadline.0)),
-        },
-        accel: job.accelerator,
-        verdict: judgement.verdict,
-        reasons: judgement.reasons,
-        last_phase: reached.last().map(|r| r.phase),
-        phases: PhaseTimes::from_reached(&reached),
-        phase_sources: reached.iter().map(|r| PhaseSource { phase: r.phase, source: r.source }).collect(),
-        condition_proven: (!job.scenario.conditions.is_empty())
-            .then(|| story.proofs.len() == job.scenario.conditions.len() && unproven.is_empty()),
-        proofs: story
-            .proofs
-            .iter()
-            .map(|(id, p)| ProofRecord {
-                condition: id.clone(),
-                present: p.present,
-                evidence: p.evidence.clone(),
-            })
-            .collect(),
-        delivery: delivery(observations),
-        outcome,
-        diagnosis,
-        damage,
-        boot_ms: story.boot_time.map(millis),
-        boots: story.boots,
-        probe_lines_damaged: u32::try_from(
-            observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),
-        )
-        .unwrap_or(u32::MAX),
-        wall_ms: millis(wall),
-        deadline_scale: job.deadline_scale,
-        attachments: attachments(observations, &dir),
-        dir,
-    };
-    compare_with_approved(job, &mut record);
-    record
-}
-
-/// What the guest's own programs report as gone wrong since the guest was ready: such a run says nothing
-/// about the condition.
-fn troubles(observations: &[Observation]) -> Vec<String> {
-    let ready = observations.iter().rposition(|o| matches!(o.what, Seen::Ready)).unwrap_or(0);
-    let trouble = |o: &Observation| match &o.what {
-        Seen::Probe(line) => match &line.event {
-            ProbeEvent::RequestDiscarded { reason } if reason == "no-session" => {
-                Some("init: the session program has gone".to_owned())
-            }
-            ProbeEvent::Trouble { what } => {
-                Some(format!("{}: {}", printable(&line.src, 40), printable(what, 200)))
-            }
-            _ => None,
-        },
-        _ => None,
-    };
-    observations.iter().skip(ready).filter_map(trouble).collect()
-}
-
-/// A passing record must also look as the approved one.
-fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
-    let Some(approved) = &job.approved else { return };
-    let found = normal::normalised(record);
-    if record.verdict != Verdict::Pass || found.trim() == approved.trim() {
-        return;
-    }
-    record.verdict = Verdict::Fail;
-    for (is, was) in found.trim().lines().zip(approved.trim().lines()).filter(|(a, b)| a != b) {
-        record.reasons.push(format!("differs from the approved snapshot: `{is}`, approved `{was}`"));
-    }
-    record.reasons.push("`cargo insta review` after `cargo xtask test` approves a wanted change".into());
-}
-
-fn delivery(observations: &[Observation]) -> Delivery {
-    let listening = observations.iter().find_map(|o| match o.what {
-        Seen::ButtonRegisters { enabled, .. } => Some(enabled),
-        _ => None,
-    });
-    let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
-    Delivery { listening, taken: listening.map(|_| taken) }
-}
-
-fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
-    let file = |kind: &str, name: &str| Attachment { kind: kind.into(), path: format!("{dir}/{name}") };
-    let mut list =
-        vec![file("timeline", "timeline.jsonl"), file("console", "serial.log"), file("qemu-log", "qemu.log")];
-    list.extend(observations.iter().filter_map(|o| match &o.what {
-        Seen::ScreenChanged { file: name, .. } => Some(file("screen", name)),
-        _ => None,
-    }));
-    list
 }
 
 /// Whether a family's guests tell their readiness on COM1.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-use crate::machine::lines::{Line, next_line};
+use super::lines::{Line, next_line};
 use crate::text::printable;
 
 /// The longest answer accepted, bytes: guest-exec-status carries up to 16 MiB of base64 (qga/commands.c).
