@@ -112,14 +112,12 @@ pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
     };
     eprintln!("installing {} (missing on this machine)", packages.join(" "));
     apt(&root, &["update", "-q"]).context("updating the package lists")?;
-    if apt(&root, &install_words(&packages, None)).is_err() {
-        // A newer qemu-utils from elsewhere (a backport) keeps the distribution's QEMU out; QEMU's packages
-        // must be of one version.
-        let version =
-            candidate("qemu-system-x86").with_context(|| format!("apt could not install; try\n  {line}"))?;
-        eprintln!("apt refused; trying again with all QEMU packages at version {version}");
-        apt(&root, &install_words(&packages, Some(&version)))
-            .with_context(|| format!("apt could not install what is missing; try\n  {line}"))?;
+    install_all(&root, &packages)?;
+    let lost = missing_packages(&needs(), by);
+    if !lost.is_empty() && lost != ["fuse3"] {
+        // Seen: to install QEMU, apt removed a newer qemu-utils that had come from a backport.
+        eprintln!("installing {} (apt removed it, or left it out)", lost.join(" "));
+        install_all(&root, &lost)?;
     }
     let still = missing_packages(&needs(), by);
     if still.contains(&"fuse3") {
@@ -132,6 +130,19 @@ pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Installs, if need be in a second attempt that may downgrade.
+fn install_all(root: &[&str], packages: &[&str]) -> anyhow::Result<()> {
+    if apt(root, &install_words(packages, None)).is_ok() {
+        return Ok(());
+    }
+    // A newer qemu-utils from elsewhere (a backport) keeps the distribution's QEMU out; QEMU's packages
+    // must be of one version.
+    let failed = || format!("apt could not install what is missing; try\n  {}", apt_line(packages));
+    let version = candidate("qemu-system-x86").with_context(failed)?;
+    eprintln!("apt refused; trying again with all QEMU packages at version {version}");
+    apt(root, &install_words(packages, Some(&version))).with_context(failed)
 }
 
 fn install_words<'a>(packages: &[&'a str], qemu: Option<&str>) -> Vec<std::borrow::Cow<'a, str>> {
