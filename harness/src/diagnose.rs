@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::DETECTORS;
-use crate::evidence::{Evidence, EvidenceItem, Finding};
+use crate::condition::RULES;
+use crate::evidence::{Confidence, Evidence, EvidenceItem, EvidenceKind, Finding};
 use crate::outcome::{Cause, OutcomeKind};
 
 /// The diagnosis of one run.
@@ -12,7 +12,10 @@ use crate::outcome::{Cause, OutcomeKind};
 pub struct Diagnosis {
     /// The cause; `none` when the request was obeyed, `unknown` when the evidence does not decide.
     pub cause: Cause,
-    /// Other causes that the evidence speaks for as well.
+    /// How sure; absent where no cause is named, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// Other causes that the evidence speaks for as well, the likelier first.
     pub also: Vec<Cause>,
     /// What speaks for them.
     pub evidence: Vec<EvidenceItem>,
@@ -24,18 +27,54 @@ pub struct Diagnosis {
 /// Names the cause. More kinds of evidence rank first; without any finding, a machine that obeyed has cause
 /// `none` and any other has `unknown`.
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
-    let mut findings: Vec<Finding> = DETECTORS.iter().filter_map(|detect| detect(evidence)).collect();
-    findings.sort_by_key(|f| std::cmp::Reverse(f.evidence.len()));
+    let findings = findings(evidence);
     let Some(first) = findings.first() else {
-        let obeyed = matches!(evidence.outcome, OutcomeKind::PoweredOff | OutcomeKind::HostKilled);
+        let obeyed = matches!(evidence.outcome, OutcomeKind::PoweredOff | OutcomeKind::HostKilled)
+            && !evidence.agent_helped();
         let cause = if obeyed { Cause::None } else { Cause::Unknown };
-        return Diagnosis { cause, also: Vec::new(), evidence: Vec::new(), lacks: lacks(evidence) };
+        return Diagnosis {
+            cause,
+            confidence: None,
+            also: Vec::new(),
+            evidence: Vec::new(),
+            lacks: lacks(evidence),
+        };
     };
     Diagnosis {
         cause: first.cause,
+        confidence: Some(confidence(first)),
         also: findings.iter().skip(1).map(|f| f.cause).filter(|c| *c != first.cause).collect(),
         evidence: findings.iter().flat_map(|f| f.evidence.clone()).collect(),
         lacks: lacks(evidence),
+    }
+}
+
+/// What the rules find, the best supported first.
+fn findings(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| (rule.detect)(evidence)).collect();
+    for finding in findings.iter_mut().filter(|_| evidence.agent_helped()) {
+        finding.add(
+            EvidenceKind::Agent,
+            "the press did not end the machine, the agent's forced request did".into(),
+        );
+    }
+    findings.sort_by_key(|f| std::cmp::Reverse(f.kinds()));
+    findings
+}
+
+/// The cause that keeps the machine as it is until somebody acts, if the evidence so far shows one: then
+/// nothing is gained by waiting for the deadline.
+pub fn lasting(evidence: &Evidence) -> Option<Cause> {
+    findings(evidence).into_iter().find(|f| f.lasting).map(|f| f.cause)
+}
+
+fn confidence(finding: &Finding) -> Confidence {
+    let helped = finding.evidence.iter().any(|e| e.kind == EvidenceKind::Remedy);
+    match finding.kinds() {
+        _ if helped => Confidence::High,
+        0 | 1 => Confidence::Low,
+        2 => Confidence::Medium,
+        _ => Confidence::High,
     }
 }
 

@@ -39,13 +39,15 @@ pub struct Evidence {
     pub presses: usize,
     /// Whether keys were pressed after the first request.
     pub keys_pressed: bool,
+    /// Whether the agent's forced request came after a press. Screens, channel and keys are then those
+    /// before it: what the press alone had led to.
+    pub agent_asked: bool,
 }
 
 impl Evidence {
     /// Collects what the timeline shows. Registry and texts are added by who can read them.
     pub fn from_timeline(observations: &[Observation], outcome: OutcomeKind) -> Evidence {
-        let requested = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
-        let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
+        let (before, after, agent_asked) = window(observations);
         let asked_at = after.first().map(Observation::at);
         let closed = |o: &Observation| match &o.what {
             Seen::QmpEvent { name, data } if name == "VSERPORT_CHANGE" => {
@@ -80,7 +82,19 @@ impl Evidence {
             keys_pressed: after
                 .iter()
                 .any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
+            agent_asked,
         }
+    }
+
+    /// Whether the press alone did not end the machine: it still runs, or only the agent's forced request
+    /// brought the end.
+    pub fn press_failed(&self) -> bool {
+        self.outcome == OutcomeKind::StillRunning || self.agent_helped()
+    }
+
+    /// Whether the machine powered off after the agent's forced request, which followed a press in vain.
+    pub fn agent_helped(&self) -> bool {
+        self.agent_asked && self.outcome == OutcomeKind::PoweredOff
     }
 
     /// Whether a screen after the request shows one of these texts. Letter case, punctuation and what OCR
@@ -92,6 +106,19 @@ impl Evidence {
     /// Whether the last screen shows one of these texts.
     pub fn last_screen_shows(&self, texts: &[&str]) -> bool {
         self.screens_after.last().is_some_and(|screen| shows(screen, texts))
+    }
+}
+
+/// The observations before the first request, those after it up to an agent's request that followed a press,
+/// and whether there was such a one.
+pub fn window(observations: &[Observation]) -> (&[Observation], &[Observation], bool) {
+    let by = |o: &Observation, means: &str| matches!(&o.what, Seen::Requested { by, .. } if by == means);
+    let requested = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
+    let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
+    let pressed = after.first().is_some_and(|o| by(o, "system_powerdown"));
+    match after.iter().position(|o| by(o, "guest-shutdown")).filter(|_| pressed) {
+        Some(at) => (before, after.get(..at).unwrap_or_default(), true),
+        None => (before, after, false),
     }
 }
 
@@ -133,6 +160,9 @@ pub struct EvidenceItem {
     pub kind: EvidenceKind,
     /// A sentence; text from the guest is escaped.
     pub what: String,
+    /// The cause that it speaks for; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaks_for: Option<Cause>,
 }
 
 /// A cause with what speaks for it.
@@ -142,16 +172,39 @@ pub struct Finding {
     pub cause: Cause,
     /// What speaks for it.
     pub evidence: Vec<EvidenceItem>,
+    /// The machine stays as it is until somebody acts: waiting longer changes nothing. Set only where a
+    /// document, or QEMU's code, says so.
+    pub lasting: bool,
 }
 
 impl Finding {
     /// A finding without evidence yet.
     pub fn new(cause: Cause) -> Finding {
-        Finding { cause, evidence: Vec::new() }
+        Finding { cause, evidence: Vec::new(), lasting: false }
     }
 
     /// Adds a piece of evidence.
     pub fn add(&mut self, kind: EvidenceKind, what: String) {
-        self.evidence.push(EvidenceItem { kind, what });
+        self.evidence.push(EvidenceItem { kind, what, speaks_for: Some(self.cause) });
     }
+
+    /// How many kinds of evidence speak for it: one picture said twice is one.
+    pub fn kinds(&self) -> usize {
+        let mut kinds: Vec<EvidenceKind> = self.evidence.iter().map(|e| e.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds.len()
+    }
+}
+
+/// How sure a diagnosis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// One kind of evidence speaks for it.
+    Low,
+    /// Two kinds that do not depend on each other.
+    Medium,
+    /// Three or more kinds, or the remedy was tried and helped.
+    High,
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
 //! | [`mod@diagnose`] | the cause from evidence alone |
@@ -48,3 +49,4 @@ pub mod settle;
 pub mod text;
 pub mod timeline;
 pub mod verdict;
+pub mod witness;

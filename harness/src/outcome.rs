@@ -60,6 +60,18 @@ impl Outcome {
     }
 }
 
+/// What ended the wait for an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SettledBy {
+    /// The machine ended, or the host's own request did.
+    Event,
+    /// The evidence showed that nothing more will come of it until somebody acts.
+    Evidence,
+    /// The deadline.
+    Deadline,
+}
+
 /// The name of an [`Outcome`], without its details; what a scenario expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -178,7 +190,7 @@ macro_rules! display_as_serialized {
         }
     )+};
 }
-display_as_serialized!(OutcomeKind, Phase, Cause, Verdict);
+display_as_serialized!(OutcomeKind, SettledBy, Phase, Cause, Verdict);
 
 #[cfg(test)]
 mod tests {

@@ -153,7 +153,8 @@ mod tests {
         change(&mut run);
         let after = Duration::from_secs(run.seconds);
         let phases = [Reached { phase: run.last, after, source: Source::Qmp }];
-        let diagnosis = Diagnosis { cause: run.cause, also: vec![], evidence: vec![], lacks: vec![] };
+        let diagnosis =
+            Diagnosis { cause: run.cause, confidence: None, also: vec![], evidence: vec![], lacks: vec![] };
         judge(
             &expectation(),
             &Findings {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Rule, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::power_policy::{AC, POLICY};
@@ -95,10 +95,6 @@ impl Part for Asleep {
         }
     }
 
-    fn remedy(&self) -> &'static str {
-        "QMP system_wakeup, or a harmless key, then press; or VIDEOIDLE and VIDEOCONLOCK 0, standby 0, powercfg /h off"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -110,16 +106,24 @@ impl Part for Asleep {
     }
 }
 
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::Asleep,
+    detect,
+    remedy: "QMP system_wakeup, or a harmless key, then press; or VIDEOIDLE and VIDEOCONLOCK 0, standby 0, powercfg /h off",
+};
+
 /// Sleep is to blame when the machine was suspended, or its screen dark, when the request came, and that
 /// request did not end it.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     let mut finding = Finding::new(Cause::Asleep);
+    // A press wakes nobody from S3 (fact sheet A.1).
+    finding.lasting = evidence.outcome == OutcomeKind::Suspended;
     if evidence.run_state_before.as_deref() == Some("suspended") {
         finding.add(EvidenceKind::Qmp, "the machine was suspended when it was asked".into());
         return Some(finding);
     }
-    let swallowed =
-        evidence.presses > 1 || evidence.keys_pressed || evidence.outcome == OutcomeKind::StillRunning;
+    let swallowed = evidence.presses > 1 || evidence.keys_pressed || evidence.press_failed();
     if evidence.dark_before && swallowed {
         finding.add(EvidenceKind::Screen, "the screen was dark when the button was pressed".into());
         return Some(finding);

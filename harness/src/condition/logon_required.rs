@@ -6,14 +6,14 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Rule, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding, shows};
 use crate::guest::driver::LiveValue;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
-use crate::outcome::{Cause, OutcomeKind};
+use crate::outcome::Cause;
 use crate::screen_texts::SIGN_IN;
 
 const POLICY: &str = r"Microsoft\Windows\CurrentVersion\Policies\System";
@@ -63,10 +63,6 @@ impl Part for LogonRequired {
         ]
     }
 
-    fn remedy(&self) -> &'static str {
-        "set ShutdownWithoutLogon to 1, or ask through the guest agent, which this policy does not concern"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -78,23 +74,34 @@ impl Part for LogonRequired {
     }
 }
 
-/// A missing logon is to blame when the guest took the press, its policy forbids a shutdown without logon,
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::LogonRequired,
+    detect,
+    remedy: "set ShutdownWithoutLogon to 1, or ask through the guest agent, which this policy does not concern",
+};
+
+/// A missing logon is to blame when the guest took the press (or nobody saw whether it did), its policy forbids a shutdown without logon,
 /// nothing changed on the screen, and the screen or the registry says that nobody is logged on.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
     let signed_out = evidence.screen_before.as_deref().is_some_and(|s| shows(s, SIGN_IN));
     let nobody =
         signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
-    let silent = evidence.outcome == OutcomeKind::StillRunning && evidence.press_taken == Some(true);
+    let silent = evidence.press_failed() && evidence.press_taken != Some(false);
     let button = registry.button_action.is_none_or(|a| a.index == 3);
     if !nobody || !silent || !button || registry.shutdown_without_logon != Some(0) || evidence.dark_before {
         return None;
     }
     let mut finding = Finding::new(Cause::LogonRequired);
+    let taken = evidence.press_taken == Some(true);
+    finding.lasting = taken;
     finding.add(EvidenceKind::Registry, "ShutdownWithoutLogon is 0".into());
     if signed_out {
         finding.add(EvidenceKind::Screen, "the sign-in screen was shown".into());
     }
-    finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    if taken {
+        finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    }
     Some(finding)
 }

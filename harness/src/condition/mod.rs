@@ -2,10 +2,10 @@
 //!
 //! Each file holds, side by side: how the condition is put in place ([`Condition::offline`]), how it is
 //! proven present before the request ([`Condition::prove`]), how its cause is detected from evidence alone
-//! (`detect`, without knowing what was injected), how it is remedied, and what of it is real and what is
+//! (`detect`, without knowing what was injected), how it is remedied ([`Rule`]), and what of it is real and what is
 //! modelled in each guest family ([`Condition::realism`]).
 //!
-//! Adding a cause: a file here, its variant in [`Condition`], its `detect` in [`DETECTORS`], a scenario.
+//! Adding a cause: a file here, its variant in [`Condition`], its rule in [`RULES`], a scenario.
 
 pub mod asleep;
 pub mod early_request;
@@ -77,21 +77,34 @@ pub struct Subject<'a> {
     pub machine: &'a Machine,
 }
 
-/// Looks for one cause in the evidence.
-pub type Detector = fn(&Evidence) -> Option<Finding>;
+/// What is known of one cause, whether or not it was injected.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The cause.
+    pub cause: Cause,
+    /// Looks for it in the evidence.
+    pub detect: fn(&Evidence) -> Option<Finding>,
+    /// What people do about it.
+    pub remedy: &'static str,
+}
 
-/// The detectors of all causes.
-pub const DETECTORS: &[Detector] = &[
-    windows_update::detect,
-    shutdown_event_tracker::detect,
-    logon_required::detect,
-    unresponsive_application::detect,
-    unresponsive_service::detect,
-    power_button_policy::detect,
-    asleep::detect,
-    malware::detect,
-    early_request::detect,
+/// The rules of all causes, each from its own file.
+pub const RULES: &[Rule] = &[
+    windows_update::RULE,
+    shutdown_event_tracker::RULE,
+    logon_required::RULE,
+    unresponsive_application::RULE,
+    unresponsive_service::RULE,
+    power_button_policy::RULE,
+    asleep::RULE,
+    malware::RULE,
+    early_request::RULE,
 ];
+
+/// What people do about a cause; one sentence for each rule that names it.
+pub fn remedies(cause: Cause) -> Vec<&'static str> {
+    RULES.iter().filter(|rule| rule.cause == cause).map(|rule| rule.remedy).collect()
+}
 
 impl Condition {
     fn part(&self) -> &dyn Part {
@@ -115,11 +128,6 @@ impl Condition {
     /// The registry edits that put it in place before the boot.
     pub fn offline(&self, family: GuestFamily) -> Vec<HiveEdit> {
         self.part().offline(family)
-    }
-
-    /// How people undo it.
-    pub fn remedy(&self) -> &'static str {
-        self.part().remedy()
     }
 
     /// What is real and what is modelled.
@@ -159,6 +167,5 @@ impl Condition {
 trait Part {
     fn cause(&self) -> Cause;
     fn offline(&self, family: GuestFamily) -> Vec<HiveEdit>;
-    fn remedy(&self) -> &'static str;
     fn realism(&self, family: GuestFamily) -> Realism;
 }

@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism};
+use super::{Part, Proof, Realism, Rule};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::GuestDriver;
@@ -72,11 +72,6 @@ impl Part for PowerButtonPolicy {
             .into()
     }
 
-    fn remedy(&self) -> &'static str {
-        "powercfg /setacvalueindex SCHEME_CURRENT SUB_BUTTONS PBUTTONACTION 3 && powercfg /setactive SCHEME_CURRENT, \
-         and no policy under SOFTWARE\\Policies\\Microsoft\\Power\\PowerSettings"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -101,22 +96,37 @@ impl PowerButtonPolicy {
     }
 }
 
-/// The button is to blame when the guest took the press, its registry gives another action than "shut
-/// down", and what became of the machine is what that action does.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::PowerButtonPolicy,
+    detect,
+    remedy: "powercfg /setacvalueindex SCHEME_CURRENT SUB_BUTTONS PBUTTONACTION 3 && powercfg /setactive SCHEME_CURRENT, \
+         and no policy under SOFTWARE\\Policies\\Microsoft\\Power\\PowerSettings",
+};
+
+/// The button is to blame when the guest took the press (or nobody saw whether it did), its registry gives
+/// another action than "shut down", and what became of the machine is what that action does.
+fn detect(evidence: &Evidence) -> Option<Finding> {
     let action = evidence.registry.as_ref()?.button_action?;
     let fits = match action.index {
-        0 | 4 => evidence.outcome == OutcomeKind::StillRunning,
+        // Nobody pressed yet: what a press would do is known all the same.
+        0 | 1 | 2 | 4 if evidence.presses == 0 => evidence.outcome == OutcomeKind::StillRunning,
+        0 | 4 => evidence.press_failed(),
         1 => evidence.outcome == OutcomeKind::Suspended,
         2 => evidence.outcome == OutcomeKind::Hibernated,
         _ => false,
     };
-    if !fits || evidence.press_taken != Some(true) {
+    if !fits || evidence.press_taken == Some(false) {
         return None;
     }
     let mut finding = Finding::new(Cause::PowerButtonPolicy);
+    let taken = evidence.press_taken == Some(true);
+    // What the setting says has been done: nothing else will follow from this press.
+    finding.lasting = taken;
     finding
         .add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));
-    finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    if taken {
+        finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
+    }
     Some(finding)
 }

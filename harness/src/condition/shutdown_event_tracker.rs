@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Rule, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::LiveValue;
@@ -50,10 +50,6 @@ impl Part for ShutdownEventTracker {
             .into()
     }
 
-    fn remedy(&self) -> &'static str {
-        "set ShutdownReasonOn and ShutdownReasonUI to 0 in SOFTWARE\\Policies\\Microsoft\\Windows NT\\Reliability"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -65,13 +61,22 @@ impl Part for ShutdownEventTracker {
     }
 }
 
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::ShutdownEventTracker,
+    detect,
+    remedy: "set ShutdownReasonOn and ShutdownReasonUI to 0 in SOFTWARE\\Policies\\Microsoft\\Windows NT\\Reliability",
+};
+
 /// The tracker is to blame when its dialog was on the screen after the request, whatever became of it: that
 /// a key press then ended the wait is more evidence, not less.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     if !evidence.screen_shows(EVENT_TRACKER) {
         return None;
     }
     let mut finding = Finding::new(Cause::ShutdownEventTracker);
+    // It waits for an answer; no document gives it a time-out.
+    finding.lasting = evidence.press_failed() && evidence.last_screen_shows(EVENT_TRACKER);
     finding.add(EvidenceKind::Screen, "the tracker's dialog was shown after the request".into());
     if evidence.registry.as_ref().is_some_and(|r| r.shutdown_reason_on == Some(1)) {
         finding.add(EvidenceKind::Registry, "ShutdownReasonOn is 1".into());

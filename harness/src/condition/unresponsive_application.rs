@@ -6,14 +6,14 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism};
+use super::{Part, Proof, Realism, Rule};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::{GuestDriver, LiveValue};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
-use crate::outcome::{Cause, OutcomeKind};
+use crate::outcome::Cause;
 use crate::screen_texts::BLOCKED_SHUTDOWN;
 
 /// Programs that start with the session (fact sheet B.4 uses a logon task; the Run key needs no agent).
@@ -127,11 +127,6 @@ impl Part for UnresponsiveApplication {
         edits
     }
 
-    fn remedy(&self) -> &'static str {
-        "end the application, or set AutoEndTasks=\"1\" in HKCU\\Control Panel\\Desktop, or enable forced button \
-         shutdown (powercfg setting 833a6b62-dfa4-46d1-82f8-e09e34d029d6 = 1)"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -143,14 +138,25 @@ impl Part for UnresponsiveApplication {
     }
 }
 
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::UnresponsiveApplication,
+    detect,
+    remedy: "end the application, or set AutoEndTasks=\"1\" in HKCU\\Control Panel\\Desktop, or enable forced button \
+         shutdown (powercfg setting 833a6b62-dfa4-46d1-82f8-e09e34d029d6 = 1)",
+};
+
 /// An application is to blame when the screen says that it holds the shutdown.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     if !evidence.screen_shows(BLOCKED_SHUTDOWN) {
         return None;
     }
     let mut finding = Finding::new(Cause::UnresponsiveApplication);
     finding.add(EvidenceKind::Screen, "the screen says that an application prevents the shutdown".into());
-    if evidence.outcome == OutcomeKind::StillRunning && evidence.agent_closed_after.is_none() {
+    // Without AutoEndTasks the screen waits for a person (fact sheet B.0).
+    let no_end = evidence.registry.as_ref().is_some_and(|r| r.auto_end_tasks == Some(false));
+    finding.lasting = no_end && evidence.press_failed() && evidence.last_screen_shows(BLOCKED_SHUTDOWN);
+    if evidence.press_failed() && evidence.agent_closed_after.is_none() {
         finding.add(EvidenceKind::Agent, "services still run: the session has not ended".into());
     }
     Some(finding)

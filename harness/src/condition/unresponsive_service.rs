@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::malware::SQUATTER_MS;
 use super::service::StandIn;
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Rule, Subject};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
-use crate::outcome::{Cause, OutcomeKind};
+use crate::outcome::Cause;
 use crate::screen_texts::{SHUTTING_DOWN, UPDATE_WORK};
 
 /// The condition: a service that is told to stop and does not, within a long time-out of its own.
@@ -44,10 +44,6 @@ impl Part for UnresponsiveService {
         self.stand_in().edits()
     }
 
-    fn remedy(&self) -> &'static str {
-        "set the service's PreshutdownTimeout to what it needs at most, or mend the service"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
@@ -59,16 +55,23 @@ impl Part for UnresponsiveService {
     }
 }
 
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::UnresponsiveApplication,
+    detect,
+    remedy: "set the service's PreshutdownTimeout to what it needs at most, or mend the service",
+};
+
 /// A service is to blame when the machine still runs, the screen says no more than that it shuts down, and
 /// a service may take as long as it likes.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
     let slow =
         registry.preshutdown.iter().find(|s| s.timeout_ms > WINDOWS_LONGEST && s.timeout_ms < SQUATTER_MS);
     let slow = slow.or_else(|| {
         registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS)
     })?;
-    let waits = evidence.outcome == OutcomeKind::StillRunning
+    let waits = evidence.press_failed()
         && evidence.last_screen_shows(SHUTTING_DOWN)
         && !evidence.screen_shows(UPDATE_WORK);
     if !waits {

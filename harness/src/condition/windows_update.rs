@@ -8,7 +8,7 @@
 use serde::Deserialize;
 
 use super::service::StandIn;
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Rule, Subject};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::image::GuestFamily;
@@ -70,10 +70,6 @@ impl Part for WindowsUpdate {
         edits
     }
 
-    fn remedy(&self) -> &'static str {
-        "wait: leave it up to hours (Azure's guidance says 8) before forcing; patch in a maintenance window"
-    }
-
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Windows => Realism {
@@ -88,8 +84,15 @@ impl Part for WindowsUpdate {
     }
 }
 
+/// What is known of this cause.
+pub const RULE: Rule = Rule {
+    cause: Cause::WindowsUpdate,
+    detect,
+    remedy: "wait: leave it up to hours (Azure's guidance says 8) before forcing; patch in a maintenance window",
+};
+
 /// Update work is to blame when the screen says so; a pending reboot in the registry is more of it.
-pub fn detect(evidence: &Evidence) -> Option<Finding> {
+fn detect(evidence: &Evidence) -> Option<Finding> {
     if !evidence.screen_shows(UPDATE_WORK) {
         return None;
     }

@@ -3,6 +3,8 @@
 //! PBUTTONACTION in SUB_BUTTONS: the policy layer first, then the active scheme's user values, then the
 //! scheme's defaults (fact sheet A.4; the order of the last two is what independent tools implement).
 
+use serde::{Deserialize, Serialize};
+
 use super::driver::{GuestDriver, LiveValue};
 use crate::machine::agent::AgentError;
 
@@ -20,7 +22,8 @@ pub const DEFAULTS: &str = r"CurrentControlSet\Control\Power\PowerSettings";
 pub const AC: &str = "ACSettingIndex";
 
 /// The layer of the lookup that an action comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Layer {
     /// Group policy.
     Policy,
@@ -31,7 +34,7 @@ pub enum Layer {
 }
 
 /// The button's action as the guest's live registry gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectiveAction {
     /// PBUTTONACTION, 0 to 4.
     pub index: u32,

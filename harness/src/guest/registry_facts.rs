@@ -3,6 +3,8 @@
 //! Read after the machine has gone: the same code serves every outcome, and a guest whose agent is silent
 //! tells as much as one that answers. Absent values stay `None`; defaults are the rules' business.
 
+use serde::{Deserialize, Serialize};
+
 use crate::disk::registry::{OpenHive, read_hive};
 use crate::disk::{DiskError, Hive, Volume};
 use crate::guest::power_policy::{
@@ -10,7 +12,7 @@ use crate::guest::power_policy::{
 };
 
 /// A service with a preshutdown time-out of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreshutdownService {
     /// Its name.
     pub name: String,
@@ -19,7 +21,8 @@ pub struct PreshutdownService {
 }
 
 /// The values that decide what a request does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RegistryFacts {
     /// The power button's action, looked up as Windows does.
     pub button_action: Option<EffectiveAction>,
@@ -35,10 +38,16 @@ pub struct RegistryFacts {
     pub reboot_pending: bool,
     /// Seconds until the display goes off, as the active scheme says; 0 never.
     pub video_idle: Option<u32>,
+    /// AutoEndTasks of the user that logs on: whether Windows ends applications without asking a person.
+    /// `None` when that user or the hive was not found; without the value it is off (fact sheet B.0).
+    pub auto_end_tasks: Option<bool>,
     /// Services with a time-out of their own.
     pub preshutdown: Vec<PreshutdownService>,
 }
 
+const WINLOGON: &str = r"Microsoft\Windows NT\CurrentVersion\Winlogon";
+/// Below the user's hive.
+const DESKTOP: &str = r"Control Panel\Desktop";
 const SERVICES: &str = r"CurrentControlSet\Services";
 const RELIABILITY: [&str; 2] =
     [r"Policies\Microsoft\Windows NT\Reliability", r"Microsoft\Windows\CurrentVersion\Reliability"];
@@ -51,7 +60,12 @@ pub const VIDEOIDLE: &str = "3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e";
 impl RegistryFacts {
     /// Reads them from the system volume. Values that are not there are absent.
     pub fn read(volume: &Volume) -> Result<RegistryFacts, DiskError> {
-        let mut facts = read_hive(volume, &Hive::Software, from_software)?;
+        let (mut facts, user) = read_hive(volume, &Hive::Software, from_software)?;
+        // A profile may be missing; that says nothing about the machine.
+        facts.auto_end_tasks = user.and_then(|name| {
+            let read = |hive: &OpenHive<'_>| hive.text(DESKTOP, "AutoEndTasks").is_some_and(|v| v == "1");
+            read_hive(volume, &Hive::user(&name), read).ok()
+        });
         let (button, idle) = (facts.button_action, facts.video_idle);
         read_hive(volume, &Hive::System, move |hive| {
             facts.button_action = button.or_else(|| {
@@ -65,20 +79,23 @@ impl RegistryFacts {
     }
 }
 
-fn from_software(hive: &OpenHive<'_>) -> RegistryFacts {
+/// The facts, and the user that logs on.
+fn from_software(hive: &OpenHive<'_>) -> (RegistryFacts, Option<String>) {
     let policy = |setting: &str| hive.dword(&format!(r"{POLICY}\{setting}"), AC);
     let reliability = |name: &str| RELIABILITY.iter().find_map(|key| hive.dword(key, name));
-    RegistryFacts {
+    let facts = RegistryFacts {
         button_action: policy(PBUTTONACTION).map(|index| EffectiveAction { index, layer: Layer::Policy }),
         shutdown_without_logon: hive
             .dword(r"Microsoft\Windows\CurrentVersion\Policies\System", "ShutdownWithoutLogon"),
-        auto_admin_logon: hive.text(r"Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoAdminLogon"),
+        auto_admin_logon: hive.text(WINLOGON, "AutoAdminLogon"),
         shutdown_reason_on: reliability("ShutdownReasonOn"),
         shutdown_reason_ui: reliability("ShutdownReasonUI"),
         reboot_pending: hive.subkeys(REBOOT_PENDING).is_some(),
         video_idle: policy(VIDEOIDLE),
+        auto_end_tasks: None,
         preshutdown: Vec::new(),
-    }
+    };
+    (facts, hive.text(WINLOGON, "DefaultUserName").filter(|name| !name.is_empty()))
 }
 
 /// The active scheme's user values, then its defaults (fact sheet A.4).

@@ -8,6 +8,7 @@
 //!     started.json              written first; without result.json beside it, the harness died here
 //!     result.json               this scenario's entry of run.json
 //!     timeline.jsonl            every observation, one JSON object a line
+//!     registry.json             what the registry on the disk says about shutting down
 //!     screen-001.png ...        the screen, whenever it changed
 //!     serial.log, qemu.log      the guest's console, QEMU's own words
 //! ```
@@ -22,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use crate::guest::registry_facts::RegistryFacts;
 use crate::timeline::Observation;
 pub use schema::{RunRecord, ScenarioRecord};
 
@@ -29,6 +31,8 @@ pub use schema::{RunRecord, ScenarioRecord};
 pub const RUN_JSON: &str = "run.json";
 const STARTED: &str = "started.json";
 const RESULT: &str = "result.json";
+const TIMELINE: &str = "timeline.jsonl";
+const REGISTRY: &str = "registry.json";
 
 /// The folder of one run.
 #[derive(Debug, Clone)]
@@ -100,7 +104,7 @@ impl RunStore {
 
     /// Writes a scenario's timeline; without a result beside it, it tells of a run that was cut.
     pub fn write_timeline(&self, dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
-        let path = dir.join("timeline.jsonl");
+        let path = dir.join(TIMELINE);
         let mut file =
             BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
         for observation in timeline {
@@ -108,6 +112,11 @@ impl RunStore {
             file.write_all(b"\n")?;
         }
         file.flush().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes what the registry says, for a later diagnosis.
+    pub fn write_registry(&self, dir: &Path, facts: &RegistryFacts) -> anyhow::Result<()> {
+        write_json(&dir.join(REGISTRY), facts)
     }
 
     /// Writes `run.json`.
@@ -145,6 +154,33 @@ pub fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {
         schema::SCHEMA
     );
     Ok(record)
+}
+
+/// Reads a scenario's timeline, ordered by time. Lines of a newer Softoff that are not understood are left
+/// out; a file in which none is understood is an error.
+pub fn read_timeline(dir: &Path) -> anyhow::Result<Vec<Observation>> {
+    let path = dir.join(TIMELINE);
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!(
+            "cannot read {}; give the folder of one scenario, such as target/softoff/latest/control.reference.1",
+            path.display()
+        )
+    })?;
+    let mut known: Vec<Observation> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    anyhow::ensure!(!known.is_empty(), "{} holds no observation", path.display());
+    known.sort_by_key(|o| o.at_us);
+    Ok(known)
+}
+
+/// Reads the registry facts of a scenario's record; `None` when it has none.
+pub fn read_registry(dir: &Path) -> anyhow::Result<Option<RegistryFacts>> {
+    let path = dir.join(REGISTRY);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} holds no registry facts", path.display()))
 }
 
 /// Scenario folders of a run that have a start marker and no result: the harness died in them.

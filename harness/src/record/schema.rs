@@ -9,7 +9,7 @@ use crate::diagnose::Diagnosis;
 use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
 use crate::machine::accel::Accelerator;
-use crate::outcome::{Outcome, Phase, Verdict};
+use crate::outcome::{Outcome, Phase, SettledBy, Verdict};
 use crate::scenario::{RequestMeans, ScenarioName};
 use crate::settle::Reached;
 use crate::timeline::Source;
@@ -150,6 +150,9 @@ pub struct ScenarioRecord {
     pub reasons: Vec<String>,
     /// What became of the machine.
     pub outcome: Outcome,
+    /// What ended the wait for it; absent when nothing was asked, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<SettledBy>,
     /// Why.
     pub diagnosis: Diagnosis,
     /// The last phase reached; absent when there was no request.

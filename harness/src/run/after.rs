@@ -1,17 +1,11 @@
-//! After the end: what the disk and the kept pictures tell.
+//! What the disk tells: before the boot, and after the end.
 
 use std::path::Path;
 
 use super::boot::OVERLAY;
 use crate::disk::{self, DiskError, VolumeFlags};
-use crate::evidence::Evidence;
 use crate::guest::registry_facts::RegistryFacts;
-use crate::machine::ocr;
 use crate::record::schema::Damage;
-use crate::timeline::{Observation, Seen};
-
-/// Pictures read after a request; a film of update percentages has dozens alike.
-const READ_LIMIT: usize = 12;
 
 /// What a stopped machine's disk says.
 #[derive(Debug, Default)]
@@ -44,27 +38,7 @@ pub(super) async fn read_disk(folder: &Path) -> DiskFindings {
     }
 }
 
-/// Reads the last picture before the first request and those after it, where tesseract is installed.
-pub(super) async fn read_screens(dir: &Path, observations: &[Observation], evidence: &mut Evidence) {
-    evidence.can_read_screens = ocr::available();
-    if !evidence.can_read_screens {
-        return;
-    }
-    let requested = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
-    let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
-    let picture = |o: &Observation| match &o.what {
-        Seen::ScreenChanged { file, .. } => Some(dir.join(file)),
-        _ => None,
-    };
-    if let Some(last) = before.iter().rev().find_map(picture) {
-        evidence.screen_before = ocr::read(&last).await;
-    }
-    let pictures: Vec<_> = after.iter().filter_map(picture).collect();
-    let step = pictures.len().div_ceil(READ_LIMIT).max(1);
-    let last = pictures.len().saturating_sub(1);
-    for (number, file) in pictures.iter().enumerate() {
-        if number % step == 0 || number == last {
-            evidence.screens_after.extend(ocr::read(file).await);
-        }
-    }
+/// What the registry says before the boot; `None` when it cannot be read.
+pub(super) async fn read_registry(folder: &Path) -> Option<RegistryFacts> {
+    read_disk(folder).await.registry
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use softoff_guest_protocol::probe::ProbeEvent;
 
-use super::{Job, Stage, Story, speaks_probe};
+use super::{Job, Stage, Story, after, speaks_probe};
 use crate::inject;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
@@ -39,6 +39,7 @@ pub(super) async fn until_ready(
         let overlay = folder.path().join(OVERLAY);
         overlay::create(&job.image.file(&job.image.manifest.system_disk), &overlay).await?;
         inject_all(job, &overlay, timeline).await?;
+        story.registry = after::read_registry(folder.path()).await;
         stage(Stage::Booting(attempt));
         story.boots = attempt;
         let config = MachineConfig {

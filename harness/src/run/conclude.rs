@@ -92,6 +92,7 @@ pub(super) fn make_record(
             .collect(),
         delivery: delivery(observations),
         outcome,
+        settled_by: story.settled_by,
         diagnosis,
         damage,
         boot_ms: story.boot_time.map(millis),

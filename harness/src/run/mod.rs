@@ -7,6 +7,7 @@
 mod after;
 mod boot;
 mod conclude;
+mod early;
 mod request;
 
 use std::path::Path;
@@ -17,20 +18,20 @@ use tokio::sync::watch;
 
 use crate::condition::{Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
-use crate::evidence::Evidence;
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::{GuestFamily, Image};
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
-use crate::outcome::{Outcome, Phase};
+use crate::outcome::{Outcome, Phase, SettledBy};
 use crate::record::RunStore;
 use crate::record::schema::{Damage, ScenarioRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
 use crate::settle;
 use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
+use crate::witness::Witness;
 
 /// How long QEMU may take to tell its run state at the deadline.
 const STATE_LIMIT: Duration = Duration::from_secs(20);
@@ -117,6 +118,8 @@ pub struct Job {
     pub approved: Option<String>,
     /// Factor on every time limit.
     pub deadline_scale: f64,
+    /// Wait for the deadline even when the evidence has decided.
+    pub full_deadline: bool,
     /// Boot without putting the conditions in place: the negative control of the proofs.
     pub without_injection: bool,
     /// Keep the machine after the result, until `cancel` says to end.
@@ -146,6 +149,8 @@ pub(crate) struct Story {
     pub(crate) proofs: Vec<(String, Proof)>,
     pub(crate) not_asked: Option<String>,
     pub(crate) outcome: Option<Outcome>,
+    pub(crate) settled_by: Option<SettledBy>,
+    /// Before the boot, and then after the end.
     pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
 }
@@ -206,9 +211,11 @@ pub async fn run_scenario(
         story.registry = disk.registry;
     }
     drop(booted);
-    let mut evidence = Evidence::from_timeline(&observations, outcome.kind());
-    evidence.registry = story.registry.take();
-    after::read_screens(&dir, &observations, &mut evidence).await;
+    let registry = story.registry.take();
+    if let Some(facts) = &registry {
+        store.write_registry(&dir, facts)?;
+    }
+    let evidence = Witness::new(&dir).evidence(&observations, outcome.kind(), registry).await;
     story.diagnosis = Some(diagnose(&evidence));
     let record = conclude::make_record(job, &name, &story, outcome, &observations, damage, began.elapsed());
     store.finish(&dir, &record, &timeline.snapshot())?;
@@ -252,7 +259,9 @@ async fn tell(
         }
     }
     note_state(machine, timeline).await;
-    request::ask_and_watch(job, machine, timeline, &stage).await?;
+    let registry = story.registry.clone();
+    let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
+    story.settled_by = Some(request::ask_and_watch(asking).await?);
     story.outcome = Some(outcome_now(machine, timeline).await);
     stage(Stage::Finishing);
     machine.look().await;

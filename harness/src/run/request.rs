@@ -1,14 +1,16 @@
 //! Asking, and watching what comes of it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Job, Stage};
+use super::{Job, Stage, early};
+use crate::guest::registry_facts::RegistryFacts;
 use crate::machine::{Machine, QMP_LIMIT, acpi};
-use crate::outcome::Phase;
-use crate::scenario::{HostAct, RequestMeans};
+use crate::outcome::{Phase, SettledBy};
+use crate::scenario::{FollowUp, HostAct, RequestMeans};
 use crate::settle::{self, PLUG};
 use crate::timeline::{Seen, Source, Timeline};
 
@@ -16,63 +18,82 @@ use crate::timeline::{Seen, Source, Timeline};
 /// to 30 ms; a press that still waits after this was seen to wait for ever (findings, ReactOS).
 const TAKE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Asks as the scenario says and waits until the outcome is settled or the deadline comes.
-pub(super) async fn ask_and_watch(
-    job: &Job,
-    machine: &mut Machine,
-    timeline: &Timeline,
-    stage: &(dyn Fn(Stage) + Sync),
-) -> anyhow::Result<()> {
-    let request = &job.scenario.request;
+/// What is asked, of whom, and who is told.
+pub(super) struct Asking<'a> {
+    pub(super) job: &'a Job,
+    pub(super) dir: &'a Path,
+    pub(super) machine: &'a mut Machine,
+    pub(super) timeline: &'a Timeline,
+    pub(super) stage: &'a (dyn Fn(Stage) + Sync),
+    /// What the registry said before the boot.
+    pub(super) registry: Option<RegistryFacts>,
+}
+
+/// Asks as the scenario says and waits until the outcome is settled, decided, or the deadline comes.
+pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<SettledBy> {
+    let request = &asking.job.scenario.request;
     let began = Instant::now();
-    let deadline = job.scaled(request.deadline.0);
-    stage(Stage::Waiting(Phase::Request));
+    let deadline = asking.job.scaled(request.deadline.0);
+    (asking.stage)(Stage::Waiting(Phase::Request));
     let mut number = 0;
     for press in 0..request.presses {
-        if press > 0 {
-            watch(timeline, job.scaled(request.gap.0), stage).await;
-            if settle::settled(&timeline.snapshot()).is_some() {
-                return Ok(());
-            }
+        if press > 0 && asking.settles_within(request.gap.0).await {
+            return Ok(SettledBy::Event);
         }
         if press > 0 && began.elapsed() >= deadline {
-            return Ok(());
+            return Ok(SettledBy::Deadline);
         }
         number += 1;
-        ask(request.by, number, machine, timeline).await?;
+        ask(request.by, number, asking.machine, asking.timeline).await?;
     }
     for follow_up in &request.then {
-        watch(timeline, job.scaled(follow_up.after.0), stage).await;
-        if settle::settled(&timeline.snapshot()).is_some() {
-            return Ok(());
+        if asking.settles_within(follow_up.after.0).await {
+            return Ok(SettledBy::Event);
         }
-        machine.look().await;
+        asking.machine.look().await;
+        asking.act(follow_up, &mut number).await?;
+    }
+    Ok(early::wait(&asking, deadline.saturating_sub(began.elapsed())).await)
+}
+
+impl Asking<'_> {
+    /// Whether the outcome is settled after so long, or earlier.
+    async fn settles_within(&self, span: Duration) -> bool {
+        watch(self.timeline, self.job.scaled(span), self.stage).await;
+        settle::settled(&self.timeline.snapshot()).is_some()
+    }
+
+    async fn act(&mut self, follow_up: &FollowUp, number: &mut u32) -> anyhow::Result<()> {
         match follow_up.act {
             HostAct::Press => {
-                number += 1;
-                ask(RequestMeans::AcpiButton, number, machine, timeline).await?;
+                *number += 1;
+                ask(RequestMeans::AcpiButton, *number, self.machine, self.timeline).await
             }
             HostAct::GuestAgent => {
-                number += 1;
-                ask(RequestMeans::GuestAgent, number, machine, timeline).await?;
+                *number += 1;
+                ask(RequestMeans::GuestAgent, *number, self.machine, self.timeline).await
             }
             HostAct::Wake => {
-                timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
-                machine
-                    .qmp
-                    .execute_raw("system_wakeup", json!({}), QMP_LIMIT)
-                    .await
-                    .context("waking the guest")?;
+                self.timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
+                let qmp = &self.machine.qmp;
+                qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await.context("waking the guest")?;
+                Ok(())
             }
-            HostAct::Keys => {
-                for key in &follow_up.keys {
-                    timeline.add(Source::Host, Seen::Acted { what: format!("key {key}") });
-                    machine.press_key(key).await.with_context(|| format!("pressing the key {key}"))?;
-                }
-            }
+            HostAct::Keys => press_keys(self.machine, self.timeline, &follow_up.keys).await,
         }
     }
-    watch(timeline, deadline.saturating_sub(began.elapsed()), stage).await;
+}
+
+/// Presses keys one after another.
+pub(super) async fn press_keys(
+    machine: &Machine,
+    timeline: &Timeline,
+    keys: &[String],
+) -> anyhow::Result<()> {
+    for key in keys {
+        timeline.add(Source::Host, Seen::Acted { what: format!("key {key}") });
+        machine.press_key(key).await.with_context(|| format!("pressing the key {key}"))?;
+    }
     Ok(())
 }
 
@@ -143,7 +164,7 @@ async fn see_it_taken(machine: &Machine, timeline: &Timeline, from: usize) {
 }
 
 /// Waits until the outcome is settled, at most `limit`, and tells each new phase.
-async fn watch(timeline: &Timeline, limit: Duration, stage: &(dyn Fn(Stage) + Sync)) {
+pub(super) async fn watch(timeline: &Timeline, limit: Duration, stage: &(dyn Fn(Stage) + Sync)) {
     let began = Instant::now();
     let mut told = Phase::Request;
     let mut changed = timeline.subscribe();

@@ -34,6 +34,7 @@ pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
         repeat: 1,
         approved: None,
         deadline_scale: 1.0,
+        full_deadline: false,
         without_injection,
         keep: false,
     }

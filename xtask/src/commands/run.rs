@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     deadline_scale: f64,
+    /// Wait for each deadline even when the evidence has decided the outcome earlier
+    #[arg(long)]
+    full_deadline: bool,
     /// Boot without putting the conditions in place: the negative control. A scenario with a condition must
     /// then end inconclusive
     #[arg(long)]
@@ -192,6 +195,7 @@ fn plan(
                     accelerator,
                     repeat,
                     deadline_scale: args.deadline_scale,
+                    full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
                     keep: args.keep,
                 });
