@@ -63,6 +63,10 @@ pub struct Request {
     /// How many times; 1 unless said.
     #[serde(default = "one")]
     pub presses: u32,
+    /// A key to press before the first request (QKeyCode), so that a display that is off is lit and swallows
+    /// no press. `gap` is the pause after it, too.
+    #[serde(default)]
+    pub wake_key: Option<String>,
     /// Time between two presses.
     #[serde(default = "no_span")]
     pub gap: Span,
@@ -285,6 +289,16 @@ impl Scenario {
         if last_press >= self.request.deadline.0 {
             return Some(("gap", "the last press would come after the deadline".into()));
         }
+        if self.request.wake_key.is_some() && self.request.gap.0.is_zero() {
+            let what = "`wake_key` needs a `gap`: the time from the key to the press, such as \"2s\"";
+            return Some(("wake_key", what.into()));
+        }
+        let kinds: Vec<_> = self.conditions.iter().map(std::mem::discriminant).collect();
+        if kinds.iter().enumerate().any(|(n, kind)| kinds.iter().take(n).any(|earlier| earlier == kind)) {
+            let what =
+                "two conditions of one kind: they write the same values, so that only the last would count";
+            return Some(("kind", what.into()));
+        }
         if let Some(wrong) = self.request.then.iter().find(|t| (t.act == HostAct::Keys) == t.keys.is_empty())
         {
             let what = match wrong.act {
@@ -361,6 +375,11 @@ within = { reacted = "500ms" }
     #[case::no_image("images = [\"reference\"]", "images = []")]
     #[case::missing_section("[readiness]\nwithin = \"2m\"", "")]
     #[case::not_toml("[expect]", "[expect")]
+    #[case::wake_key_without_gap("deadline = \"20s\"", "deadline = \"20s\"\nwake_key = \"shift\"")]
+    #[case::twice_the_same_kind(
+        "[readiness]",
+        "[[condition]]\nkind = \"power-button-policy\"\naction = \"sleep\"\n\n[readiness]"
+    )]
     fn what_does_not_fit_is_told_with_file_line_and_allowed_values(#[case] from: &str, #[case] to: &str) {
         let name = std::thread::current()
             .name()

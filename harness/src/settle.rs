@@ -114,7 +114,7 @@ pub struct Reached {
 
 /// The phases that a run reached, in order. Each is taken from the earliest observation that shows it, at
 /// or after the request; a later phase implies the earlier ones, which then have no time of their own and
-/// are left out.
+/// are left out. A guest without our programs is watched from outside: see [`shows_outside`].
 pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     let request = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
     let Some((start, rest)) =
@@ -122,12 +122,14 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     else {
         return Vec::new();
     };
+    let speaks = observations.iter().any(|o| matches!(o.what, Seen::Probe(_)));
+    let phase_of = |seen: &Seen| shows(seen).or_else(|| shows_outside(seen).filter(|_| !speaks));
     let mut reached: Vec<Reached> = Vec::new();
     let mut to_disk = false;
     for observation in rest {
         // What follows SUSPEND_DISK looks like a power-off and is none.
         to_disk |= matches!(&observation.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK");
-        let Some(phase) = shows(&observation.what).filter(|p| !to_disk || *p != Phase::PoweredOff) else {
+        let Some(phase) = phase_of(&observation.what).filter(|p| !to_disk || *p != Phase::PoweredOff) else {
             continue;
         };
         if reached.last().is_none_or(|last| last.phase < phase) {
@@ -158,6 +160,23 @@ fn shows(seen: &Seen) -> Option<Phase> {
     }
 }
 
+/// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
+/// clock in a task bar is two tiles of a thousand.
+const REACTION: f32 = 0.05;
+
+/// The phase that an observation shows of a guest that has none of our programs: a changed screen, and the
+/// agent's channel, which closes when its service is stopped. The session's end does not show outside.
+fn shows_outside(seen: &Seen) -> Option<Phase> {
+    match seen {
+        Seen::ScreenChanged { changed, .. } if *changed >= REACTION => Some(Phase::Reacted),
+        Seen::QmpEvent { name, data } if name == "VSERPORT_CHANGE" => {
+            let open = data.get("open").and_then(|v| v.as_bool());
+            (open == Some(false)).then_some(Phase::ServicesStopped)
+        }
+        _ => None,
+    }
+}
+
 /// Whether the guest's end can be tied to the host's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tie {
@@ -182,6 +201,14 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     };
     if let Some(early) = before.iter().find(began) {
         return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));
+    }
+    let run_state = before.iter().rev().find_map(|o| match &o.what {
+        Seen::RunState { state } => Some(state.as_str()),
+        _ => None,
+    });
+    let woken = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "WAKEUP");
+    if run_state == Some("suspended") && !after.iter().any(woken) {
+        return Tie::Tied("it slept when it was asked, and nothing woke it".into());
     }
     // Who may have begun it: whoever was asked in this run.
     let agent = asked == RequestMeans::GuestAgent

@@ -34,6 +34,19 @@ pub enum Source {
     Process,
 }
 
+impl Source {
+    /// How far the time of such an observation may be off. QEMU stamps its events itself; a line or an answer
+    /// waits in a socket until it is read (up to some 10 ms were seen with every core busy); the screen is
+    /// looked at every 500 ms, and a look takes up to 100 ms then.
+    pub fn error_bound(self) -> Duration {
+        Duration::from_millis(match self {
+            Source::Host | Source::Qmp => 1,
+            Source::Probe | Source::Agent | Source::Console | Source::Process => 20,
+            Source::Screen => 600,
+        })
+    }
+}
+
 /// One observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {

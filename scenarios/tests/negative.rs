@@ -89,6 +89,12 @@ use softoff_harness::outcome::{OutcomeKind, Verdict};
     Verdict::Inconclusive,
     OutcomeKind::StillRunning
 )]
+#[case::end_not_injected(
+    "definitions/reboots-instead.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn must_not_pass(
     #[case] definition: &str,
@@ -102,4 +108,14 @@ async fn must_not_pass(
     assert_eq!(record.condition_proven, Some(!without_injection));
     // What was not proven was not asked.
     assert_eq!(record.last_phase.is_some(), !without_injection);
+}
+
+/// A guest that goes down by itself, a second after its desktop came: before the press, or just when it came,
+/// and then not because of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_nobody_asked_for_is_inconclusive() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("negative/powers-itself-off.toml");
+    let record = common::run(&common::job(&path, false)).await;
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{:#?}", record.reasons);
+    assert_eq!(record.outcome.kind(), OutcomeKind::PoweredOff);
 }

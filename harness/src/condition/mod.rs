@@ -9,6 +9,7 @@
 
 pub mod asleep;
 pub mod early_request;
+pub mod faulty_end;
 pub mod logon_required;
 pub mod malware;
 pub mod power_button_policy;
@@ -48,6 +49,8 @@ pub enum Condition {
     Asleep(asleep::Asleep),
     /// Something hostile, or damage.
     Malware(malware::Malware),
+    /// An end that is no soft shutdown.
+    FaultyEnd(faulty_end::FaultyEnd),
 }
 
 /// Whether a condition was found in the guest before the request.
@@ -117,12 +120,13 @@ impl Condition {
             Condition::PowerButtonPolicy(c) => c,
             Condition::Asleep(c) => c,
             Condition::Malware(c) => c,
+            Condition::FaultyEnd(c) => c,
         }
     }
 
-    /// The condition's id: the cause's name.
+    /// The condition's id: the cause's name, where it is a cause.
     pub fn id(&self) -> String {
-        self.part().cause().to_string()
+        self.part().id()
     }
 
     /// The registry edits that put it in place before the boot.
@@ -159,12 +163,16 @@ impl Condition {
             Condition::PowerButtonPolicy(c) => c.prove(subject.guest).await,
             Condition::Asleep(c) => c.prove(subject).await,
             Condition::Malware(c) => c.prove(subject).await,
+            Condition::FaultyEnd(c) => c.prove(subject).await,
         }
     }
 }
 
 /// What every condition says of itself.
 trait Part {
+    fn id(&self) -> String {
+        self.cause().to_string()
+    }
     fn cause(&self) -> Cause;
     fn offline(&self, family: GuestFamily) -> Vec<HiveEdit>;
     fn realism(&self, family: GuestFamily) -> Realism;

@@ -104,6 +104,8 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     add(&["-serial", "chardev:com1", "-serial", "chardev:com2"]);
     add(&["-device", "virtio-serial-pci"]);
     add(&["-device", "virtserialport,chardev=agent,id=agent,name=org.qemu.guest_agent.0"]);
+    // A guest whose kernel dies tells QEMU so (GUEST_PANICKED), where it has the driver.
+    add(&["-device", "pvpanic-pci"]);
     add(&["-device", "virtio-rng-pci", "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci"]);
 
     if let Boot::Kernel { kernel, initrd, cmdline, root } = &manifest.boot {

@@ -88,6 +88,9 @@ pub struct PhaseSource {
     pub phase: Phase,
     /// The source of its time.
     pub source: Source,
+    /// How far that time may be off, milliseconds; 0 in older records, where it is not told.
+    #[serde(default)]
+    pub error_ms: u64,
 }
 
 /// A condition looked for before the request.

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use softoff_guest_protocol::probe::ProbeEvent;
 
-use super::{Job, Stage, Story, after, speaks_probe};
+use super::{Job, Stage, Story, after, speaks_probe, until_settled};
 use crate::inject;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
 use crate::outcome::Outcome;
 use crate::scenario::RequestMoment;
-use crate::settle;
 use crate::timeline::{Seen, Source, Timeline};
 
 /// Boots of the reference guest that may die of an early kernel panic before the run is given up. About one
@@ -147,17 +146,6 @@ async fn wait_until_ready(
         }
         timeline.add(Source::Agent, Seen::AgentAnswered);
     };
-    let ended = async {
-        loop {
-            let so_far = timeline.snapshot();
-            if let Some(outcome) = settle::settled(&so_far) {
-                return outcome;
-            }
-            let mut changed = timeline.subscribe();
-            changed.mark_unchanged();
-            let _more = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;
-        }
-    };
     let both = async {
         let (desktop, ()) = tokio::join!(desktop, agent);
         desktop
@@ -168,7 +156,7 @@ async fn wait_until_ready(
             Ok(Some(())) => return Ok(()),
             _ => None,
         },
-        outcome = ended => Some(outcome),
+        outcome = until_settled(timeline) => Some(outcome),
     };
     if let Some(outcome) = outcome {
         return Err(NotReady::Ended(outcome));

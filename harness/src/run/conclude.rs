@@ -78,7 +78,14 @@ pub(super) fn make_record(
         reasons: judgement.reasons,
         last_phase: reached.last().map(|r| r.phase),
         phases: PhaseTimes::from_reached(&reached),
-        phase_sources: reached.iter().map(|r| PhaseSource { phase: r.phase, source: r.source }).collect(),
+        phase_sources: reached
+            .iter()
+            .map(|r| PhaseSource {
+                phase: r.phase,
+                source: r.source,
+                error_ms: millis(r.source.error_bound()),
+            })
+            .collect(),
         condition_proven: (!job.scenario.conditions.is_empty())
             .then(|| story.proofs.len() == job.scenario.conditions.len() && unproven.is_empty()),
         proofs: story

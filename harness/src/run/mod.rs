@@ -246,8 +246,14 @@ async fn tell(
     if job.scenario.request.at == RequestMoment::Ready {
         stage(Stage::Proving);
         let guest = GuestDriver::new(job.image.manifest.family, machine.agent.clone());
-        prove(job, &Subject { guest: &guest, machine }, timeline, story).await;
-        if let Some(outcome) = settle::settled(&timeline.snapshot()) {
+        let subject = Subject { guest: &guest, machine };
+        let ended = tokio::select! {
+            () = prove(job, &subject, timeline, story) => {
+                settle::settled(&timeline.snapshot())
+            }
+            outcome = until_settled(timeline) => Some(outcome),
+        };
+        if let Some(outcome) = ended {
             story.not_asked = Some("the guest ended before it was asked".into());
             story.outcome = Some(outcome);
             return Ok(());
@@ -258,6 +264,7 @@ async fn tell(
             return Ok(());
         }
     }
+    request::wake(job, machine, timeline, &stage).await?;
     note_state(machine, timeline).await;
     let registry = story.registry.clone();
     let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
@@ -266,6 +273,19 @@ async fn tell(
     stage(Stage::Finishing);
     machine.look().await;
     Ok(())
+}
+
+/// Returns when the machine has ended by itself.
+async fn until_settled(timeline: &Timeline) -> Outcome {
+    let mut changed = timeline.subscribe();
+    loop {
+        changed.mark_unchanged();
+        if let Some(outcome) = settle::settled(&timeline.snapshot()) {
+            return outcome;
+        }
+        // The time-out only covers a sender that has gone.
+        let _more = tokio::time::timeout(Duration::from_secs(5), changed.changed()).await;
+    }
 }
 
 /// The outcome at the deadline. That a machine still runs is asked of QEMU, not concluded from silence: a

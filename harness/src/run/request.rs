@@ -56,6 +56,21 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
     Ok(early::wait(&asking, deadline.saturating_sub(began.elapsed())).await)
 }
 
+/// Presses the key that lights a display, where the press policy has one, and waits a moment.
+pub(super) async fn wake(
+    job: &Job,
+    machine: &Machine,
+    timeline: &Timeline,
+    stage: &(dyn Fn(Stage) + Sync),
+) -> anyhow::Result<()> {
+    let request = &job.scenario.request;
+    if let Some(key) = &request.wake_key {
+        press_keys(machine, timeline, std::slice::from_ref(key)).await?;
+        watch(timeline, job.scaled(request.gap.0), stage).await;
+    }
+    Ok(())
+}
+
 impl Asking<'_> {
     /// Whether the outcome is settled after so long, or earlier.
     async fn settles_within(&self, span: Duration) -> bool {

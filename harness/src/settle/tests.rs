@@ -122,3 +122,41 @@ fn without_a_request_there_are_no_phases() {
 fn an_end_must_be_tied_to_the_request(#[case] seen: Vec<Seen>, #[case] tied: bool) {
     assert_eq!(matches!(tie(&timeline(seen), RequestMeans::AcpiButton), Tie::Tied(_)), tied);
 }
+
+/// A guest without our programs, watched from outside.
+#[test]
+fn phases_of_a_guest_without_a_probe_come_from_screen_and_channel() {
+    let screen = |changed| Seen::ScreenChanged { file: "x.png".into(), changed };
+    let channel = |open: bool| qmp("VSERPORT_CHANGE", json!({"open": open, "id": "agent"}));
+    let seen = vec![
+        screen(1.0),
+        asked("system_powerdown"),
+        screen(0.002),
+        screen(0.4),
+        channel(true),
+        channel(false),
+        off(),
+    ];
+    let told = |observations: &[Observation]| -> Vec<(Phase, u128)> {
+        phases(observations).iter().map(|r| (r.phase, r.after.as_millis())).collect()
+    };
+    let outside =
+        [(Phase::Request, 0), (Phase::Reacted, 200), (Phase::ServicesStopped, 400), (Phase::PoweredOff, 500)];
+    assert_eq!(told(&timeline(seen.clone())), outside);
+    // A guest that speaks is believed about its phases, not its screen.
+    let mut speaking = seen;
+    speaking.insert(0, probe(ProbeEvent::SessionEnded));
+    assert_eq!(told(&timeline(speaking)), [(Phase::Request, 0), (Phase::PoweredOff, 500)]);
+}
+
+#[test]
+fn a_sleeper_that_nothing_woke_did_nothing_to_tie() {
+    let state = |state: &str| Seen::RunState { state: state.into() };
+    let asleep = vec![state("suspended"), asked("system_powerdown")];
+    let tied = |seen: Vec<Seen>| matches!(tie(&timeline(seen), RequestMeans::AcpiButton), Tie::Tied(_));
+    assert!(tied(asleep.clone()));
+    let mut woken = asleep.clone();
+    woken.extend([qmp("WAKEUP", json!(null)), off()]);
+    assert!(!tied(woken));
+    assert!(!tied(vec![state("running"), asked("system_powerdown")]));
+}
