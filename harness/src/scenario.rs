@@ -181,6 +181,9 @@ pub struct Scenario {
     /// The file's name; not part of the file.
     #[serde(skip, default = "nameless")]
     pub name: ScenarioName,
+    /// The file; not part of it.
+    #[serde(skip)]
+    pub path: PathBuf,
     /// One sentence for people.
     pub summary: String,
     /// The image classes it runs on.
@@ -267,6 +270,7 @@ impl Scenario {
             ScenarioError::Format { path: path.to_owned(), line, what }
         })?;
         scenario.name = ScenarioName(name);
+        scenario.path = path.to_owned();
         if let Some((key, what)) = scenario.contradiction() {
             let line = text.lines().position(|l| l.trim_start().starts_with(key)).map_or(1, |n| n + 1);
             return Err(ScenarioError::Format { path: path.to_owned(), line, what });

@@ -8,7 +8,7 @@ mod common;
 use std::path::PathBuf;
 
 use rstest::rstest;
-use softoff_harness::outcome::Verdict;
+use softoff_harness::outcome::{SettledBy, Verdict};
 use softoff_harness::record::normal::normalised;
 
 #[rstest]
@@ -18,6 +18,9 @@ async fn scenario(#[files("definitions/*.toml")] path: PathBuf) {
     let name = softoff_scenarios::snapshot_name(&job.scenario, job.image.manifest.family);
     let record = common::run(&job).await;
     assert_eq!(record.verdict, Verdict::Pass, "{:#?}", record.reasons);
+    if softoff_scenarios::DECIDED_EARLY.contains(&job.scenario.name.0.as_str()) {
+        assert_eq!(record.settled_by, Some(SettledBy::Evidence), "waited for its deadline");
+    }
     let settings = {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("../snapshots");

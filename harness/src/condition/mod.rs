@@ -129,6 +129,11 @@ impl Condition {
         self.part().id()
     }
 
+    /// The cause that it stands for.
+    pub fn cause(&self) -> Cause {
+        self.part().cause()
+    }
+
     /// The registry edits that put it in place before the boot.
     pub fn offline(&self, family: GuestFamily) -> Vec<HiveEdit> {
         self.part().offline(family)

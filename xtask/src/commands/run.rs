@@ -107,6 +107,12 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
         return Err(Failure::Usage(anyhow!(what)));
     }
+    for job in jobs.iter().filter(|j| j.repeat == 1 && j.approved.is_none()) {
+        if softoff_scenarios::is_ours(&job.scenario) {
+            let what = "has no approved snapshot, so its record is compared with none: `cargo xtask test`, then `cargo insta review`";
+            eprintln!("note: {} on {} {what}", job.scenario.name, job.image.manifest.name);
+        }
+    }
     let mut names: Vec<_> = jobs.iter().map(Job::name).collect();
     names.sort();
     if let Some([twice, _]) = names.array_windows().find(|[a, b]| a == b) {
