@@ -33,6 +33,8 @@ pub struct Evidence {
     pub changes_after: usize,
     /// The run state that QEMU gave before the first request, such as `running` or `suspended`.
     pub run_state_before: Option<String>,
+    /// Whether the guest had written itself to disk (SUSPEND_DISK) before the first request.
+    pub to_disk_before: bool,
     /// How long after the first request the guest agent's channel closed; `None` when it never did.
     pub agent_closed_after: Option<Duration>,
     /// How many times a soft request was made by the button.
@@ -74,6 +76,9 @@ impl Evidence {
                 Seen::RunState { state } => Some(state.clone()),
                 _ => None,
             }),
+            to_disk_before: before
+                .iter()
+                .any(|o| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK")),
             agent_closed_after: after.iter().find_map(closed),
             presses: after
                 .iter()

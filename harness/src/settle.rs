@@ -122,8 +122,11 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     else {
         return Vec::new();
     };
+    // Before a guest is ready its screen changes because it boots.
+    let ready = observations.iter().any(|o| matches!(o.what, Seen::Ready));
     let speaks = observations.iter().any(|o| matches!(o.what, Seen::Probe(_)));
-    let phase_of = |seen: &Seen| shows(seen).or_else(|| shows_outside(seen).filter(|_| !speaks));
+    let outside = ready && !speaks;
+    let phase_of = |seen: &Seen| shows(seen).or_else(|| shows_outside(seen).filter(|_| outside));
     let mut reached: Vec<Reached> = Vec::new();
     let mut to_disk = false;
     for observation in rest {
@@ -193,6 +196,17 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
         return Tie::Loose("the guest ended before it was asked".into());
     };
     let (before, after) = observations.split_at(request);
+    let run_state = before.iter().rev().find_map(|o| match &o.what {
+        Seen::RunState { state } => Some(state.as_str()),
+        _ => None,
+    });
+    let woken = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "WAKEUP");
+    let to_disk =
+        before.iter().any(|o| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK"));
+    let asleep = run_state == Some("suspended") || to_disk && run_state == Some("shutdown");
+    if asleep && !after.iter().any(woken) {
+        return Tie::Tied("it slept when it was asked, and nothing woke it".into());
+    }
     let began = |o: &&Observation| {
         let ends =
             |line: &ProbeLine| matches!(line.event, ProbeEvent::VolumeUnmounted | ProbeEvent::PoweringOff);
@@ -201,14 +215,6 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     };
     if let Some(early) = before.iter().find(began) {
         return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));
-    }
-    let run_state = before.iter().rev().find_map(|o| match &o.what {
-        Seen::RunState { state } => Some(state.as_str()),
-        _ => None,
-    });
-    let woken = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "WAKEUP");
-    if run_state == Some("suspended") && !after.iter().any(woken) {
-        return Tie::Tied("it slept when it was asked, and nothing woke it".into());
     }
     // Who may have begun it: whoever was asked in this run.
     let agent = asked == RequestMeans::GuestAgent

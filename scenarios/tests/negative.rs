@@ -65,6 +65,12 @@ use softoff_harness::outcome::{OutcomeKind, Verdict};
     Verdict::Inconclusive,
     OutcomeKind::StillRunning
 )]
+#[case::hibernation_not_entered(
+    "definitions/hibernated.toml",
+    true,
+    Verdict::Inconclusive,
+    OutcomeKind::StillRunning
+)]
 #[case::display_not_asleep(
     "definitions/display-asleep.toml",
     true,

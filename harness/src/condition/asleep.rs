@@ -16,7 +16,7 @@ use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
-use crate::timeline::{Seen, Source};
+use crate::timeline::{Observation, Seen, Source};
 
 /// How long falling asleep may take. The reference guest needs about 2 s to S3 under TCG.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub enum Sleep {
     /// Suspended to memory, by the agent's guest-suspend-ram.
     S3,
+    /// Hibernated, by the agent's guest-suspend-disk: the machine is off, its memory on the disk.
+    S4,
     /// Only the display is off (VIDEOIDLE).
     Display,
 }
@@ -42,14 +44,19 @@ pub struct Asleep {
 impl Asleep {
     /// Puts the guest to sleep where that is done online.
     pub(super) async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
-        if self.state == Sleep::S3 {
-            subject.guest.suspend_to_ram().await?;
-            let suspended = |o: &crate::timeline::Observation| match &o.what {
-                Seen::QmpEvent { name, .. } => (name == "SUSPEND").then_some(()),
-                _ => None,
-            };
-            let _seen = subject.machine.timeline().wait_for(LIMIT, suspended).await;
-        }
+        let awaited = match self.state {
+            Sleep::S3 => {
+                subject.guest.suspend_to_ram().await?;
+                "SUSPEND"
+            }
+            Sleep::S4 => {
+                subject.guest.suspend_to_disk().await?;
+                "SHUTDOWN"
+            }
+            Sleep::Display => return Ok(()),
+        };
+        let came = |o: &Observation| is_event(o, awaited).then_some(());
+        let _seen = subject.machine.timeline().wait_for(LIMIT, came).await;
         Ok(())
     }
 
@@ -59,6 +66,13 @@ impl Asleep {
             Sleep::S3 => {
                 let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
                 Ok(Proof { present: state == "suspended", evidence: format!("QEMU's run state is {state}") })
+            }
+            Sleep::S4 => {
+                let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
+                let (_, to_disk) = machine.timeline().scan(0, |o| is_event(o, "SUSPEND_DISK").then_some(()));
+                let told = if to_disk.is_some() { "was told" } else { "was not told" };
+                let evidence = format!("SUSPEND_DISK {told}, QEMU's run state is {state}");
+                Ok(Proof { present: to_disk.is_some() && state == "shutdown", evidence })
             }
             Sleep::Display => {
                 let began = std::time::Instant::now();
@@ -85,7 +99,7 @@ impl Part for Asleep {
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
         match self.state {
-            Sleep::S3 => Vec::new(),
+            Sleep::S3 | Sleep::S4 => Vec::new(),
             Sleep::Display => vec![HiveEdit {
                 hive: Hive::Software,
                 key: format!(r"{POLICY}\{VIDEOIDLE}"),
@@ -99,7 +113,7 @@ impl Part for Asleep {
         match family {
             GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
             GuestFamily::Reference => Realism {
-                real: "S3, its wake-up, the dark screen",
+                real: "S3, its wake-up, S4, the dark screen",
                 modelled: "the idle timer and the swallowed press, by the session",
             },
         }
@@ -113,7 +127,11 @@ pub const RULE: Rule = Rule {
     remedy: "QMP system_wakeup, or a harmless key, then press; or VIDEOIDLE and VIDEOCONLOCK 0, standby 0, powercfg /h off",
 };
 
-/// Sleep is to blame when the machine was suspended, or its screen dark, when the request came, and that
+fn is_event(o: &Observation, wanted: &str) -> bool {
+    matches!(&o.what, Seen::QmpEvent { name, .. } if name == wanted)
+}
+
+/// Sleep is to blame when the machine was suspended or hibernated, or its screen dark, when the request came, and that
 /// request did not end it.
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let mut finding = Finding::new(Cause::Asleep);
@@ -121,6 +139,10 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     finding.lasting = evidence.outcome == OutcomeKind::Suspended;
     if evidence.run_state_before.as_deref() == Some("suspended") {
         finding.add(EvidenceKind::Qmp, "the machine was suspended when it was asked".into());
+        return Some(finding);
+    }
+    if evidence.to_disk_before {
+        finding.add(EvidenceKind::Qmp, "the machine had hibernated (SUSPEND_DISK) when it was asked".into());
         return Some(finding);
     }
     let swallowed = evidence.presses > 1 || evidence.keys_pressed || evidence.press_failed();

@@ -149,6 +149,11 @@ impl Condition {
         matches!(self, Condition::Asleep(_))
     }
 
+    /// Whether the machine is off once it is entered, and stays to be asked all the same.
+    pub fn ends_the_machine(&self) -> bool {
+        matches!(self, Condition::Asleep(c) if c.state == asleep::Sleep::S4)
+    }
+
     /// Does online what offline edits cannot.
     pub async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
         match self {

@@ -59,6 +59,14 @@ impl GuestDriver {
         }
     }
 
+    /// Hibernates the guest (S4). On success the agent does not answer.
+    pub async fn suspend_to_disk(&self) -> Result<(), AgentError> {
+        match self.agent.raw("guest-suspend-disk", serde_json::json!({}), Duration::from_secs(5)).await {
+            Ok(_) | Err(AgentError::Timeout { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Reads one value of the live registry by `reg query`; `None` when it does not exist.
     pub async fn registry(&self, key: &str, name: &str) -> Result<Option<LiveValue>, AgentError> {
         let result = self.run("reg", &["query", key, "/v", name]).await?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::condition::{Proof, Subject};
+use crate::condition::{Condition, Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
@@ -247,11 +247,13 @@ async fn tell(
         stage(Stage::Proving);
         let guest = GuestDriver::new(job.image.manifest.family, machine.agent.clone());
         let subject = Subject { guest: &guest, machine };
+        // A machine that the condition itself has ended stays to be asked; QEMU is kept for that.
+        let ends = job.scenario.conditions.iter().any(Condition::ends_the_machine);
         let ended = tokio::select! {
             () = prove(job, &subject, timeline, story) => {
-                settle::settled(&timeline.snapshot())
+                settle::settled(&timeline.snapshot()).filter(|_| !ends)
             }
-            outcome = until_settled(timeline) => Some(outcome),
+            outcome = until_settled(timeline), if !ends => Some(outcome),
         };
         if let Some(outcome) = ended {
             story.not_asked = Some("the guest ended before it was asked".into());

@@ -128,8 +128,10 @@ fn an_end_must_be_tied_to_the_request(#[case] seen: Vec<Seen>, #[case] tied: boo
 fn phases_of_a_guest_without_a_probe_come_from_screen_and_channel() {
     let screen = |changed| Seen::ScreenChanged { file: "x.png".into(), changed };
     let channel = |open: bool| qmp("VSERPORT_CHANGE", json!({"open": open, "id": "agent"}));
+    let booting = vec![asked("system_powerdown"), screen(1.0)];
     let seen = vec![
         screen(1.0),
+        Seen::Ready,
         asked("system_powerdown"),
         screen(0.002),
         screen(0.4),
@@ -143,6 +145,7 @@ fn phases_of_a_guest_without_a_probe_come_from_screen_and_channel() {
     let outside =
         [(Phase::Request, 0), (Phase::Reacted, 200), (Phase::ServicesStopped, 400), (Phase::PoweredOff, 500)];
     assert_eq!(told(&timeline(seen.clone())), outside);
+    assert_eq!(told(&timeline(booting)), [(Phase::Request, 0)]);
     // A guest that speaks is believed about its phases, not its screen.
     let mut speaking = seen;
     speaking.insert(0, probe(ProbeEvent::SessionEnded));
@@ -159,4 +162,8 @@ fn a_sleeper_that_nothing_woke_did_nothing_to_tie() {
     woken.extend([qmp("WAKEUP", json!(null)), off()]);
     assert!(!tied(woken));
     assert!(!tied(vec![state("running"), asked("system_powerdown")]));
+    let hibernated =
+        vec![qmp("SUSPEND_DISK", json!(null)), off(), state("shutdown"), asked("system_powerdown")];
+    assert!(tied(hibernated.clone()));
+    assert!(!tied(hibernated.into_iter().skip(1).collect()), "it had powered off before it was asked");
 }
