@@ -142,6 +142,25 @@ mod tests {
     #[case::application(|e: &mut Evidence| e.screens_after = vec!["This app is preventing you\nfrom shutting down.".into()], Cause::UnresponsiveApplication)]
     #[case::korean_application(|e: &mut Evidence| e.screens_after = vec!["이 앱에서 종료하지 못하도록 차단하고 있습니다.".into()], Cause::UnresponsiveApplication)]
     #[case::service(|e: &mut Evidence| service(e, 600_000), Cause::UnresponsiveApplication)]
+    #[case::service_behind_an_application(
+        |e: &mut Evidence| {
+            service(e, 172_800_000);
+            e.screens_after = vec!["Closing 1 app\nand shutting down\nThis app is preventing you from shutting down.".into()];
+        },
+        Cause::UnresponsiveApplication
+    )]
+    #[case::services_not_told_yet(
+        |e: &mut Evidence| { service(e, 172_800_000); e.screens_after = vec!["Shutting down: asking the applications".into()] },
+        Cause::Unknown
+    )]
+    #[case::squatter_in_korean(
+        |e: &mut Evidence| { service(e, 172_800_000); e.screens_after = vec!["시스템 종료 중...".into()] },
+        Cause::Malware
+    )]
+    #[case::squatter_with_verbose_status(
+        |e: &mut Evidence| { service(e, 172_800_000); e.screens_after = vec!["Shutting down service: Helper".into()] },
+        Cause::Malware
+    )]
     #[case::squatter(|e: &mut Evidence| service(e, 172_800_000), Cause::Malware)]
     #[case::update(|e: &mut Evidence| e.screens_after = vec!["Working on updates 40% complete\nDon\u{2019}t turn off your computer".into()], Cause::WindowsUpdate)]
     #[case::update_and_off(

@@ -112,6 +112,19 @@ impl Evidence {
     pub fn last_screen_shows(&self, texts: &[&str]) -> bool {
         self.screens_after.last().is_some_and(|screen| shows(screen, texts))
     }
+
+    /// Whether the last screen says one of these in a line of its own. A few letters before it may be what
+    /// OCR makes of a spinner, or a word such as the Korean for "system"; more say something else.
+    pub fn last_screen_line_is(&self, texts: &[&str]) -> bool {
+        const BESIDE: usize = 3;
+        let is = |line: &str| {
+            let line = plain(line);
+            texts.iter().any(|text| {
+                line.strip_suffix(&plain(text)).is_some_and(|rest| rest.chars().count() <= BESIDE)
+            })
+        };
+        self.screens_after.last().is_some_and(|screen| screen.lines().any(is))
+    }
 }
 
 /// The observations before the first request, those after it up to an agent's request that followed a press,

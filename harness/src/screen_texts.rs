@@ -37,5 +37,9 @@ pub const BLOCKED_SHUTDOWN: &[&str] = &[
 pub const SIGN_IN: &[&str] =
     &["ctrl alt delete to unlock", "ctrl alt delete to sign in", "잠금을 해제하세요"];
 
-/// The plain picture of a shutdown under way (from memory).
+/// The plain picture of a shutdown under way (from memory). It says so in a line of its own: the screen that
+/// names applications says "Closing 1 app and shutting down".
 pub const SHUTTING_DOWN: &[&str] = &["shutting down", "종료 중"];
+
+/// What the policy VerboseStatus makes of it while services stop (from memory).
+pub const STOPPING_SERVICES: &[&str] = &["shutting down service", "stopping services"];

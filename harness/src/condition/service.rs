@@ -2,9 +2,19 @@
 
 use super::Proof;
 use crate::disk::{Hive, RegistryValue};
+use crate::evidence::Evidence;
 use crate::guest::driver::GuestDriver;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
+use crate::screen_texts::{BLOCKED_SHUTDOWN, SHUTTING_DOWN, STOPPING_SERVICES};
+
+/// Whether the last screen is that of the services' phase: the plain one, which comes when all applications
+/// have gone (fact sheet G.3). A screen that names an application says "shutting down" as well, and no
+/// service has been told yet.
+pub(super) fn screen_waits_for_services(evidence: &Evidence) -> bool {
+    let plain = evidence.last_screen_line_is(SHUTTING_DOWN) || evidence.last_screen_shows(STOPPING_SERVICES);
+    plain && !evidence.last_screen_shows(BLOCKED_SHUTDOWN)
+}
 
 /// An auto-start service that takes its time when it is told to stop.
 #[derive(Debug, Clone, Copy)]

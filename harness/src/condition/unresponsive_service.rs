@@ -6,14 +6,14 @@
 use serde::Deserialize;
 
 use super::malware::SQUATTER_MS;
-use super::service::StandIn;
+use super::service::{StandIn, screen_waits_for_services};
 use super::{Part, Proof, Realism, Rule, Subject};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
 use crate::outcome::Cause;
-use crate::screen_texts::{SHUTTING_DOWN, UPDATE_WORK};
+use crate::screen_texts::UPDATE_WORK;
 
 /// The condition: a service that is told to stop and does not, within a long time-out of its own.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,9 +71,8 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let slow = slow.or_else(|| {
         registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS)
     })?;
-    let waits = evidence.press_failed()
-        && evidence.last_screen_shows(SHUTTING_DOWN)
-        && !evidence.screen_shows(UPDATE_WORK);
+    let waits =
+        evidence.press_failed() && screen_waits_for_services(evidence) && !evidence.screen_shows(UPDATE_WORK);
     if !waits {
         return None;
     }
