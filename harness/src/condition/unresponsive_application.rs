@@ -58,6 +58,9 @@ pub struct UnresponsiveApplication {
     /// Its window's title.
     #[serde(default = "title")]
     pub title: String,
+    /// What its window says; absent, it says what it will do when asked.
+    #[serde(default)]
+    pub text: Option<String>,
     /// For `slow`: how long it takes to end, seconds.
     #[serde(default = "seconds")]
     pub seconds: u32,
@@ -77,18 +80,22 @@ fn title() -> String {
 impl UnresponsiveApplication {
     fn command(&self) -> String {
         // Quotes would end the argument early; a title needs none.
-        let seconds = match self.behaviour {
-            Behaviour::Slow => format!(" --seconds {}", self.seconds),
-            _ => String::new(),
-        };
-        format!("{PROBE} {} --title \"{}\"{seconds}", self.behaviour.mode(), self.title.replace('"', ""))
+        let quoted = |option: &str, text: &str| format!(" --{option} \"{}\"", text.replace('"', ""));
+        let mut command = format!("{PROBE} {}{}", self.behaviour.mode(), quoted("title", &self.title));
+        if let Some(text) = &self.text {
+            command.push_str(&quoted("text", text));
+        }
+        if self.behaviour == Behaviour::Slow {
+            command.push_str(&format!(" --seconds {}", self.seconds));
+        }
+        command
     }
 
     /// Proven by the process list and by the Run value that started it: the probe runs, in this mode.
     pub(super) async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
         let runs = guest.runs("probe.exe").await?;
         let started = guest.registry(&format!(r"HKLM\SOFTWARE\{RUN}"), RUN_NAME).await?;
-        let mode = matches!(&started, Some(LiveValue::Text(text)) if *text == self.command());
+        let mode = started.as_ref().is_some_and(|value| value.is_text(&self.command()));
         let evidence = format!(
             "tasklist {} probe.exe; Run value {}",
             if runs { "shows" } else { "does not show" },
