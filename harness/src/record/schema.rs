@@ -9,7 +9,7 @@ use crate::diagnose::Diagnosis;
 use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
 use crate::machine::accel::Accelerator;
-use crate::outcome::{Outcome, Phase, SettledBy, Verdict};
+use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
 use crate::scenario::{RequestMeans, ScenarioName};
 use crate::settle::Reached;
 use crate::timeline::Source;
@@ -158,6 +158,9 @@ pub struct ScenarioRecord {
     pub settled_by: Option<SettledBy>,
     /// Why.
     pub diagnosis: Diagnosis,
+    /// The cause that the scenario's definition expects; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_cause: Option<Cause>,
     /// The last phase reached; absent when there was no request.
     pub last_phase: Option<Phase>,
     /// When each phase was reached.

@@ -101,6 +101,7 @@ pub(super) fn make_record(
         outcome,
         settled_by: story.settled_by,
         diagnosis,
+        expected_cause: Some(job.scenario.expect.cause),
         damage,
         boot_ms: story.boot_time.map(millis),
         boots: story.boots,

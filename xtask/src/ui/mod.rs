@@ -1,8 +1,12 @@
 //! What people see: live lines in a terminal, plain lines elsewhere, tables at the end.
 
 pub(crate) mod build;
+mod confusion;
 pub(crate) mod live;
+mod medians;
 pub(crate) mod summary;
+#[cfg(test)]
+mod testing;
 
 use comfy_table::{ContentArrangement, Table, presets};
 

@@ -1,14 +1,24 @@
-//! The closing table of a run.
+//! The closing report of a run: a table of results and, where scenarios were repeated, how the causes were
+//! named and how the times spread.
 
 use std::time::Duration;
 
 use softoff_harness::image::GuestFamily;
 use softoff_harness::outcome::{Cause, Verdict};
 use softoff_harness::record::RunRecord;
+use softoff_harness::record::schema::ScenarioRecord;
 
-use super::{live, seconds, table};
+use super::confusion::Confusion;
+use super::{live, medians, seconds, table};
 
-/// The table and one line of counts.
+/// Whether a result says something of the guest: it was asked, and neither the host nor an unproven condition
+/// stands in between.
+pub(super) fn is_asked(result: &ScenarioRecord) -> bool {
+    let said = !matches!(result.verdict, Verdict::Inconclusive | Verdict::Infra | Verdict::Skipped);
+    said && result.last_phase.is_some()
+}
+
+/// The tables, and one line of counts.
 pub(crate) fn render(run: &RunRecord) -> String {
     let rows = run.results.iter().map(|r| {
         let cause = match r.diagnosis.cause {
@@ -27,6 +37,15 @@ pub(crate) fn render(run: &RunRecord) -> String {
     });
     let header = ["scenario", "image", "outcome", "verdict", "request to off", "last phase", "cause"];
     let mut out = table(&header, rows.collect()).to_string();
+    if run.results.iter().any(|r| r.repeat > 1) {
+        let confusion = Confusion::of(run);
+        if let Some(table) = confusion.table() {
+            out.push_str(&format!("\n{table}\n{}", confusion.line()));
+        }
+        if let Some(table) = medians::spreads(run) {
+            out.push_str(&format!("\n{table}"));
+        }
+    }
     let count = |verdict: Verdict| run.results.iter().filter(|r| r.verdict == verdict).count();
     let all = [
         Verdict::Pass,
@@ -51,4 +70,19 @@ pub(crate) fn render(run: &RunRecord) -> String {
         out.push_str("\nreference results come from Softoff's reference guest; they are not Windows results");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::testing::{result, run};
+
+    #[test]
+    fn only_repeats_are_compared() {
+        let once = render(&run([result("control", 1, Cause::None, Cause::None)]));
+        assert!(!once.contains("causes named as expected"), "{once}");
+        let twice = render(&run([1, 2].map(|n| result("control", n, Cause::None, Cause::None))));
+        assert!(twice.contains("2 of 2 causes named as expected"), "{twice}");
+        assert!(twice.contains("since the phase before"), "{twice}");
+    }
 }
