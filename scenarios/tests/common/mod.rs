@@ -1,6 +1,6 @@
 //! What the suites share: the reference image, built once for all tests, and the engine's one call.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use softoff_harness::host::HostFingerprint;
@@ -26,9 +26,15 @@ fn image() -> Arc<Image> {
 }
 
 /// A job for the definition at `path`.
+#[allow(dead_code, reason = "each suite compiles this module, and some make their scenarios in code")]
 pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
+    job_for(Scenario::load(path).expect("the definition"), without_injection)
+}
+
+/// A job for a scenario.
+pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
     Job {
-        scenario: Arc::new(Scenario::load(path).expect("the definition")),
+        scenario: Arc::new(scenario),
         image: image(),
         accelerator: Accelerator::Tcg,
         repeat: 1,
@@ -41,16 +47,23 @@ pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
 }
 
 /// Runs it; the record's files stay in the target folder for a look.
+#[allow(dead_code, reason = "as for `job`")]
 pub(crate) async fn run(job: &Job) -> ScenarioRecord {
+    run_in_folder(job).await.0
+}
+
+/// Runs it, and tells the record's folder as well.
+pub(crate) async fn run_in_folder(job: &Job) -> (ScenarioRecord, PathBuf) {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("softoff");
     let store = RunStore::create(&out).expect("a folder for the record");
     let (_stop, cancel) = watch::channel(false);
     let listener: softoff_harness::run::Listener = Arc::new(|_| {});
     let record = run_scenario(job, &store, &listener, cancel).await.expect("the engine");
     let record = record.expect("nobody cancelled");
-    println!("record: {}", store.dir().join(&record.dir).display());
+    let dir = store.dir().join(&record.dir);
+    println!("record: {}", dir.display());
     check_schema(&store, &record);
-    record
+    (record, dir)
 }
 
 /// What is written must be what is documented, by an independent validator.
