@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::registry_facts::RegistryFacts;
 use crate::outcome::{Cause, OutcomeKind};
+use crate::screen_texts::ScreenText;
 use crate::timeline::{Observation, Seen};
 
 /// What a diagnosis may look at. The probe's and the session's own lines are not among it.
@@ -102,25 +103,25 @@ impl Evidence {
         self.agent_asked && self.outcome == OutcomeKind::PoweredOff
     }
 
-    /// Whether a screen after the request shows one of these texts. Letter case, punctuation and what OCR
-    /// makes of spaces are ignored.
-    pub fn screen_shows(&self, texts: &[&str]) -> bool {
-        self.screens_after.iter().any(|screen| shows(screen, texts))
+    /// Which of these texts a screen after the request shows. Letter case, punctuation and what OCR makes of
+    /// spaces are ignored.
+    pub fn screen_shows(&self, texts: &[ScreenText]) -> Option<ScreenText> {
+        self.screens_after.iter().find_map(|screen| shows(screen, texts))
     }
 
     /// Whether the last screen shows one of these texts.
-    pub fn last_screen_shows(&self, texts: &[&str]) -> bool {
-        self.screens_after.last().is_some_and(|screen| shows(screen, texts))
+    pub fn last_screen_shows(&self, texts: &[ScreenText]) -> bool {
+        self.screens_after.last().is_some_and(|screen| shows(screen, texts).is_some())
     }
 
     /// Whether the last screen says one of these in a line of its own. A few letters before it may be what
     /// OCR makes of a spinner, or a word such as the Korean for "system"; more say something else.
-    pub fn last_screen_line_is(&self, texts: &[&str]) -> bool {
+    pub fn last_screen_line_is(&self, texts: &[ScreenText]) -> bool {
         const BESIDE: usize = 3;
         let is = |line: &str| {
             let line = plain(line);
             texts.iter().any(|text| {
-                line.strip_suffix(&plain(text)).is_some_and(|rest| rest.chars().count() <= BESIDE)
+                line.strip_suffix(&plain(text.text)).is_some_and(|rest| rest.chars().count() <= BESIDE)
             })
         };
         self.screens_after.last().is_some_and(|screen| screen.lines().any(is))
@@ -145,10 +146,10 @@ fn plain(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a screen's text holds one of these, ignoring what OCR is unsure of.
-pub(crate) fn shows(screen: &str, texts: &[&str]) -> bool {
+/// Which of these a screen's text holds, ignoring what OCR is unsure of.
+pub(crate) fn shows(screen: &str, texts: &[ScreenText]) -> Option<ScreenText> {
     let screen = plain(screen);
-    texts.iter().any(|text| screen.contains(&plain(text)))
+    texts.iter().find(|text| screen.contains(&plain(text.text))).copied()
 }
 
 /// What kind of thing a piece of evidence is.

@@ -77,6 +77,11 @@ pub(crate) fn needs() -> Vec<Need> {
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
     // The device, not a package: a container must be given it (`--device /dev/fuse`).
     all.push(file("/dev/fuse", "fuse3", "make NTFS volumes for the disk reader's tests", By::Test));
+    // tesseract's folder is named after its version.
+    let korean = ["4.00", "5"].map(|v| format!("/usr/share/tesseract-ocr/{v}/tessdata/kor.traineddata"));
+    let found = korean.iter().find(|path| Path::new(path).exists()).map(PathBuf::from);
+    let what = "tesseract: kor";
+    all.push(need(what, found, "tesseract-ocr-kor", "read the screens of Korean Windows", By::SomeImages));
     all.push(file("/usr/share/OVMF", "ovmf", "boot images that want UEFI", By::SomeImages));
     all
 }

@@ -85,7 +85,8 @@ pub const RULE: Rule = Rule {
 /// nothing changed on the screen, and the screen or the registry says that nobody is logged on.
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
-    let signed_out = evidence.screen_before.as_deref().is_some_and(|s| shows(s, SIGN_IN));
+    let prompt = evidence.screen_before.as_deref().and_then(|s| shows(s, SIGN_IN));
+    let signed_out = prompt.is_some();
     let nobody =
         signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
     let silent = evidence.press_failed() && evidence.press_taken != Some(false);
@@ -97,8 +98,8 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let taken = evidence.press_taken == Some(true);
     finding.lasting = taken;
     finding.add(EvidenceKind::Registry, "ShutdownWithoutLogon is 0".into());
-    if signed_out {
-        finding.add(EvidenceKind::Screen, "the sign-in screen was shown".into());
+    if let Some(text) = prompt {
+        finding.add(EvidenceKind::Screen, format!("the sign-in screen was shown ({text})"));
     }
     if taken {
         finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());

@@ -71,13 +71,11 @@ pub const RULE: Rule = Rule {
 /// The tracker is to blame when its dialog was on the screen after the request, whatever became of it: that
 /// a key press then ended the wait is more evidence, not less.
 fn detect(evidence: &Evidence) -> Option<Finding> {
-    if !evidence.screen_shows(EVENT_TRACKER) {
-        return None;
-    }
+    let text = evidence.screen_shows(EVENT_TRACKER)?;
     let mut finding = Finding::new(Cause::ShutdownEventTracker);
     // It waits for an answer; no document gives it a time-out.
     finding.lasting = evidence.press_failed() && evidence.last_screen_shows(EVENT_TRACKER);
-    finding.add(EvidenceKind::Screen, "the tracker's dialog was shown after the request".into());
+    finding.add(EvidenceKind::Screen, format!("the tracker's dialog was shown after the request ({text})"));
     if evidence.registry.as_ref().is_some_and(|r| r.shutdown_reason_on == Some(1)) {
         finding.add(EvidenceKind::Registry, "ShutdownReasonOn is 1".into());
     }

@@ -155,11 +155,12 @@ pub const RULE: Rule = Rule {
 
 /// An application is to blame when the screen says that it holds the shutdown.
 fn detect(evidence: &Evidence) -> Option<Finding> {
-    if !evidence.screen_shows(BLOCKED_SHUTDOWN) {
-        return None;
-    }
+    let text = evidence.screen_shows(BLOCKED_SHUTDOWN)?;
     let mut finding = Finding::new(Cause::UnresponsiveApplication);
-    finding.add(EvidenceKind::Screen, "the screen says that an application prevents the shutdown".into());
+    finding.add(
+        EvidenceKind::Screen,
+        format!("the screen says that an application prevents the shutdown ({text})"),
+    );
     // Without AutoEndTasks the screen waits for a person (fact sheet B.0).
     let no_end = evidence.registry.as_ref().is_some_and(|r| r.auto_end_tasks == Some(false));
     finding.lasting = no_end && evidence.press_failed() && evidence.last_screen_shows(BLOCKED_SHUTDOWN);

@@ -71,8 +71,9 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let slow = slow.or_else(|| {
         registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS)
     })?;
-    let waits =
-        evidence.press_failed() && screen_waits_for_services(evidence) && !evidence.screen_shows(UPDATE_WORK);
+    let waits = evidence.press_failed()
+        && screen_waits_for_services(evidence)
+        && evidence.screen_shows(UPDATE_WORK).is_none();
     if !waits {
         return None;
     }

@@ -93,11 +93,9 @@ pub const RULE: Rule = Rule {
 
 /// Update work is to blame when the screen says so; a pending reboot in the registry is more of it.
 fn detect(evidence: &Evidence) -> Option<Finding> {
-    if !evidence.screen_shows(UPDATE_WORK) {
-        return None;
-    }
+    let text = evidence.screen_shows(UPDATE_WORK)?;
     let mut finding = Finding::new(Cause::WindowsUpdate);
-    finding.add(EvidenceKind::Screen, "the screen asks not to turn the computer off".into());
+    finding.add(EvidenceKind::Screen, format!("the screen asks not to turn the computer off ({text})"));
     if evidence.registry.as_ref().is_some_and(|r| r.reboot_pending) {
         finding.add(EvidenceKind::Registry, "Component Based Servicing: RebootPending".into());
     }

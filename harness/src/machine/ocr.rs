@@ -5,9 +5,12 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::process::Command;
+
+use crate::screen_texts::Language;
 
 /// How long one picture may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -18,12 +21,25 @@ pub fn available() -> bool {
     std::env::split_paths(&path).any(|dir| dir.join("tesseract").is_file())
 }
 
+/// The languages of our tables that tesseract has data for, as its `-l` wants them; its default where it does
+/// not tell.
+fn languages() -> &'static str {
+    static LANGUAGES: OnceLock<String> = OnceLock::new();
+    LANGUAGES.get_or_init(|| {
+        let list = std::process::Command::new("tesseract").arg("--list-langs").stderr(Stdio::null()).output();
+        let list = list.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let here = Language::ALL.map(Language::tesseract).into_iter();
+        let here: Vec<&str> = here.filter(|name| list.lines().any(|line| line.trim() == *name)).collect();
+        if here.is_empty() { "eng".into() } else { here.join("+") }
+    })
+}
+
 /// The text of a picture; `None` when it cannot be read.
 pub async fn read(picture: &Path) -> Option<String> {
     let mut command = Command::new("tesseract");
     // Page segmentation 11: sparse text in any order, which is what a desktop is. One thread: the guests
     // need the processors.
-    command.arg(picture).args(["-", "--psm", "11"]).env("OMP_THREAD_LIMIT", "1");
+    command.arg(picture).args(["-", "-l", languages(), "--psm", "11"]).env("OMP_THREAD_LIMIT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = super::process::spawn(command).await.ok()?;
     let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.ok()?.ok()?;

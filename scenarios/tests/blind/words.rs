@@ -50,7 +50,7 @@ fn is_innocent(text: &str) -> bool {
     let plain = |text: &str| {
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
     };
-    !all.concat().iter().any(|known| plain(text).contains(&plain(known)))
+    !all.concat().iter().any(|known| plain(text).contains(&plain(known.text)))
 }
 
 #[cfg(test)]
