@@ -52,10 +52,10 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
 /// What the rules find, the best supported first.
 fn findings(evidence: &Evidence) -> Vec<Finding> {
     let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| (rule.detect)(evidence)).collect();
-    for finding in findings.iter_mut().filter(|_| evidence.agent_helped()) {
+    for finding in findings.iter_mut().filter(|f| f.stalled && evidence.agent_helped()) {
         finding.add(
             EvidenceKind::Agent,
-            "the press did not end the machine, the agent's forced request did".into(),
+            "the press had led nowhere, the machine went down after the agent's forced request".into(),
         );
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.kinds()));
@@ -71,6 +71,7 @@ pub fn lasting(evidence: &Evidence) -> Option<Cause> {
 fn confidence(finding: &Finding) -> Confidence {
     let helped = finding.evidence.iter().any(|e| e.kind == EvidenceKind::Remedy);
     match finding.kinds() {
+        _ if finding.by_absence => Confidence::Low,
         _ if helped => Confidence::High,
         0 | 1 => Confidence::Low,
         2 => Confidence::Medium,
@@ -104,6 +105,7 @@ mod tests {
         evidence.listening = Some(true);
         evidence.press_taken = Some(true);
         evidence.presses = 1;
+        evidence.requests = 1;
         evidence.can_read_screens = true;
         evidence.changes_after = 1;
         evidence.screen_before = Some("Desktop".into());
@@ -124,6 +126,28 @@ mod tests {
     fn service(e: &mut Evidence, timeout_ms: u32) {
         registry(e).preshutdown.push(PreshutdownService { name: "Backup".into(), timeout_ms });
         e.screens_after = vec!["Shutting down".into()];
+    }
+
+    #[test]
+    fn the_agents_help_is_evidence_only_where_the_press_had_stalled() {
+        let mut stalled = evidence();
+        registry(&mut stalled).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy });
+        stalled.agent_asked = true;
+        stalled.outcome = OutcomeKind::PoweredOff;
+        let kinds = |e: &Evidence| diagnose(e).evidence.iter().map(|e| e.kind).collect::<Vec<_>>();
+        assert!(kinds(&stalled).contains(&EvidenceKind::Agent));
+        let mut working = evidence();
+        working.screens_after = vec!["Working on updates 80%".into()];
+        (working.agent_asked, working.outcome) = (true, OutcomeKind::PoweredOff);
+        assert_eq!(kinds(&working), [EvidenceKind::Screen]);
+    }
+
+    #[test]
+    fn what_rests_on_absence_is_of_low_confidence() {
+        let mut silent = evidence();
+        silent.changes_after = 0;
+        let found = diagnose(&silent);
+        assert_eq!((found.cause, found.confidence), (Cause::Malware, Some(Confidence::Low)));
     }
 
     #[rstest]
@@ -177,6 +201,38 @@ mod tests {
     #[case::dark(|e: &mut Evidence| e.dark_before = true, Cause::Asleep)]
     #[case::damaged(|e: &mut Evidence| e.changes_after = 0, Cause::Malware)]
     #[case::early(|e: &mut Evidence| { e.listening = Some(false); e.press_taken = Some(false) }, Cause::EarlyRequest)]
+    #[case::only_the_agent_was_asked(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }); e.presses = 0; e.requests = 1; e.press_taken = None },
+        Cause::Unknown
+    )]
+    #[case::nobody_asked_yet(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 1, layer: Layer::Policy }); e.presses = 0; e.requests = 0; e.press_taken = None },
+        Cause::PowerButtonPolicy
+    )]
+    #[case::button_and_yet_something_happens(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Scheme }); e.screen_reacted = true },
+        Cause::Unknown
+    )]
+    #[case::quoted_before_the_request(
+        |e: &mut Evidence| { e.screen_before = Some("How to disable the Shutdown Event Tracker".into()); e.screens_after = e.screen_before.clone().into_iter().collect() },
+        Cause::Unknown
+    )]
+    #[case::sign_in_screen_of_another_language(
+        |e: &mut Evidence| { registry(e).shutdown_without_logon = Some(0); registry(e).auto_admin_logon = None; e.screen_before = Some("Anmelden".into()); e.changes_after = 0 },
+        Cause::Unknown
+    )]
+    #[case::windows_own_service(
+        |e: &mut Evidence| { service(e, 57_600_000); registry(e).preshutdown.iter_mut().for_each(|s| s.name = "WuauServ".into()) },
+        Cause::Unknown
+    )]
+    #[case::service_with_updates_pending(
+        |e: &mut Evidence| { service(e, 600_000); registry(e).reboot_pending = true },
+        Cause::Unknown
+    )]
+    #[case::service_ended_while_the_agent_was_asked(
+        |e: &mut Evidence| { service(e, 600_000); e.agent_asked = true; e.outcome = OutcomeKind::PoweredOff },
+        Cause::Unknown
+    )]
     fn causes_follow_from_evidence(#[case] change: fn(&mut Evidence), #[case] cause: Cause) {
         let mut evidence = evidence();
         change(&mut evidence);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::ScreenText;
-use crate::timeline::{Observation, Seen};
+use crate::timeline::{Observation, REACTION, Seen};
 
 /// What a diagnosis may look at. The probe's and the session's own lines are not among it.
 #[derive(Debug, Clone)]
@@ -38,6 +38,10 @@ pub struct Evidence {
     pub to_disk_before: bool,
     /// How long after the first request the guest agent's channel closed; `None` when it never did.
     pub agent_closed_after: Option<Duration>,
+    /// Whether the screen changed in a large part after the first request.
+    pub screen_reacted: bool,
+    /// How many requests were made, by whatever means.
+    pub requests: usize,
     /// How many times a soft request was made by the button.
     pub presses: usize,
     /// Whether keys were pressed after the first request.
@@ -81,6 +85,10 @@ impl Evidence {
                 .iter()
                 .any(|o| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK")),
             agent_closed_after: after.iter().find_map(closed),
+            screen_reacted: after
+                .iter()
+                .any(|o| matches!(o.what, Seen::ScreenChanged { changed, .. } if changed >= REACTION)),
+            requests: observations.iter().filter(|o| matches!(o.what, Seen::Requested { .. })).count(),
             presses: after
                 .iter()
                 .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
@@ -103,15 +111,32 @@ impl Evidence {
         self.agent_asked && self.outcome == OutcomeKind::PoweredOff
     }
 
-    /// Which of these texts a screen after the request shows. Letter case, punctuation and what OCR makes of
-    /// spaces are ignored.
+    /// Whether the button was pressed, or nobody asked yet: then what a press would do is the question.
+    pub fn about_the_button(&self) -> bool {
+        self.presses > 0 || self.requests == 0
+    }
+
+    /// Whether nothing at all came of a press: the guest took it, its screen stands still, its agent runs.
+    pub fn came_to_nothing(&self) -> bool {
+        self.press_taken == Some(true) && !self.screen_reacted && self.agent_closed_after.is_none()
+    }
+
+    /// Which of these texts a screen after the request shows, and no screen showed before. Letter case,
+    /// punctuation and what OCR makes of spaces are ignored.
     pub fn screen_shows(&self, texts: &[ScreenText]) -> Option<ScreenText> {
-        self.screens_after.iter().find_map(|screen| shows(screen, texts))
+        self.screens_after.iter().find_map(|screen| self.news(screen, texts))
+    }
+
+    /// A text that was on the screen before the request is no answer to it: a document may quote a dialog.
+    fn news(&self, screen: &str, texts: &[ScreenText]) -> Option<ScreenText> {
+        let before = self.screen_before.as_deref().filter(|_| self.requests > 0).unwrap_or_default();
+        let new = texts.iter().filter(|text| shows(before, std::slice::from_ref(text)).is_none());
+        shows(screen, &new.copied().collect::<Vec<_>>())
     }
 
     /// Whether the last screen shows one of these texts.
     pub fn last_screen_shows(&self, texts: &[ScreenText]) -> bool {
-        self.screens_after.last().is_some_and(|screen| shows(screen, texts).is_some())
+        self.screens_after.last().is_some_and(|screen| self.news(screen, texts).is_some())
     }
 
     /// Whether the last screen says one of these in a line of its own. A few letters before it may be what
@@ -191,15 +216,19 @@ pub struct Finding {
     pub cause: Cause,
     /// What speaks for it.
     pub evidence: Vec<EvidenceItem>,
+    /// The press has come to a stop there: what brings an end after it is something else.
+    pub stalled: bool,
     /// The machine stays as it is until somebody acts: waiting longer changes nothing. Set only where a
     /// document, or QEMU's code, says so.
     pub lasting: bool,
+    /// It rests on what did not happen: never more than [`Confidence::Low`].
+    pub by_absence: bool,
 }
 
 impl Finding {
     /// A finding without evidence yet.
     pub fn new(cause: Cause) -> Finding {
-        Finding { cause, evidence: Vec::new(), lasting: false }
+        Finding { cause, evidence: Vec::new(), stalled: false, lasting: false, by_absence: false }
     }
 
     /// Adds a piece of evidence.

@@ -7,7 +7,7 @@ use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 
 use crate::outcome::{Outcome, Phase, RequestMeans};
 use crate::text::printable;
-use crate::timeline::{Observation, Seen, Source};
+use crate::timeline::{Observation, REACTION, Seen, Source};
 
 /// How pulling the plug is named in the timeline.
 pub const PLUG: &str = "SIGKILL";
@@ -67,7 +67,7 @@ pub fn settled(observations: &[Observation]) -> Option<Outcome> {
 
 /// The part that belongs to the machine started last: an early kernel panic of the reference guest is booted
 /// over, and must not settle the boot after it.
-fn last_boot(observations: &[Observation]) -> &[Observation] {
+pub(crate) fn last_boot(observations: &[Observation]) -> &[Observation] {
     let start = observations.iter().rposition(|o| matches!(o.what, Seen::MachineStarted { .. }));
     observations.get(start.unwrap_or(0)..).unwrap_or_default()
 }
@@ -125,7 +125,9 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     // Before a guest is ready its screen changes because it boots.
     let ready = observations.iter().any(|o| matches!(o.what, Seen::Ready));
     let speaks = observations.iter().any(|o| matches!(o.what, Seen::Probe(_)));
-    let outside = ready && !speaks;
+    // Falling asleep changes the screen too, and may close the agent's channel.
+    let slept = rest.iter().any(|o| is_event(&o.what, "SUSPEND") || is_event(&o.what, "SUSPEND_DISK"));
+    let outside = ready && !speaks && !slept;
     let phase_of = |seen: &Seen| shows(seen).or_else(|| shows_outside(seen).filter(|_| outside));
     let mut reached: Vec<Reached> = Vec::new();
     let mut to_disk = false;
@@ -141,6 +143,10 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
         }
     }
     reached
+}
+
+fn is_event(seen: &Seen, wanted: &str) -> bool {
+    matches!(seen, Seen::QmpEvent { name, .. } if name == wanted)
 }
 
 /// The phase that an observation shows.
@@ -162,10 +168,6 @@ fn shows(seen: &Seen) -> Option<Phase> {
         _ => None,
     }
 }
-
-/// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
-/// clock in a task bar is two tiles of a thousand.
-const REACTION: f32 = 0.05;
 
 /// The phase that an observation shows of a guest that has none of our programs: a changed screen, and the
 /// agent's channel, which closes when its service is stopped. The session's end does not show outside.
@@ -196,15 +198,15 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
         return Tie::Loose("the guest ended before it was asked".into());
     };
     let (before, after) = observations.split_at(request);
-    let run_state = before.iter().rev().find_map(|o| match &o.what {
+    let asked_for = before.iter().rposition(|o| matches!(o.what, Seen::RunState { .. }));
+    let run_state = asked_for.and_then(|at| match &before.get(at)?.what {
         Seen::RunState { state } => Some(state.as_str()),
         _ => None,
     });
-    let woken = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "WAKEUP");
-    let to_disk =
-        before.iter().any(|o| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK"));
+    let since = observations.get(asked_for.unwrap_or(request)..).unwrap_or_default();
+    let to_disk = before.iter().any(|o| is_event(&o.what, "SUSPEND_DISK"));
     let asleep = run_state == Some("suspended") || to_disk && run_state == Some("shutdown");
-    if asleep && !after.iter().any(woken) {
+    if asleep && !since.iter().any(|o| is_event(&o.what, "WAKEUP")) {
         return Tie::Tied("it slept when it was asked, and nothing woke it".into());
     }
     let began = |o: &&Observation| {

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use softoff_guest_protocol::probe::ProbeLine;
 use tokio::sync::watch;
 
+/// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
+/// clock in a task bar is two tiles of a thousand.
+pub const REACTION: f32 = 0.05;
+
 /// Where an observation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

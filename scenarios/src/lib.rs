@@ -41,13 +41,15 @@ pub fn snapshot_name(scenario: &Scenario, family: GuestFamily) -> String {
 
 /// Scenarios whose outcome the evidence decides before the deadline. Both suites hold to this list: one that
 /// they are decided early, the other that waiting for the deadline gives the same record.
-pub const DECIDED_EARLY: [&str; 8] = [
+pub const DECIDED_EARLY: [&str; 10] = [
+    "asleep-s3-then-agent",
     "early-request",
-    "logon-required",
     "power-button-display-off",
     "power-button-nothing",
     "power-button-sleep",
     "shutdown-event-tracker",
+    "two-causes-button-and-application",
+    "two-causes-tracker-and-application",
     "unresponsive-application-hang",
     "unresponsive-application-refuses",
 ];

@@ -13,7 +13,8 @@ use softoff_scenarios::{DECIDED_EARLY, approved, definitions_dir};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn agrees(#[values(0, 1, 2, 3, 4, 5, 6, 7)] number: usize) {
+async fn agrees(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] number: usize) {
+    const { assert!(DECIDED_EARLY.len() == 10, "name each number above") };
     let name = DECIDED_EARLY[number];
     let mut job = common::job(&definitions_dir().join(format!("{name}.toml")), false);
     job.full_deadline = true;

@@ -18,9 +18,8 @@ async fn scenario(#[files("definitions/*.toml")] path: PathBuf) {
     let name = softoff_scenarios::snapshot_name(&job.scenario, job.image.manifest.family);
     let record = common::run(&job).await;
     assert_eq!(record.verdict, Verdict::Pass, "{:#?}", record.reasons);
-    if softoff_scenarios::DECIDED_EARLY.contains(&job.scenario.name.0.as_str()) {
-        assert_eq!(record.settled_by, Some(SettledBy::Evidence), "waited for its deadline");
-    }
+    let early = softoff_scenarios::DECIDED_EARLY.contains(&job.scenario.name.0.as_str());
+    assert_eq!(record.settled_by == Some(SettledBy::Evidence), early, "settled by {:?}", record.settled_by);
     let settings = {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path("../snapshots");

@@ -16,6 +16,7 @@ use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
 use crate::outcome::{Cause, OutcomeKind};
+use crate::settle::last_boot;
 use crate::timeline::{Observation, Seen, Source};
 
 /// How long falling asleep may take. The reference guest needs about 2 s to S3 under TCG.
@@ -44,6 +45,8 @@ pub struct Asleep {
 impl Asleep {
     /// Puts the guest to sleep where that is done online.
     pub(super) async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
+        // A boot that died before this one has left events of its own.
+        let from = subject.machine.timeline().len();
         let awaited = match self.state {
             Sleep::S3 => {
                 subject.guest.suspend_to_ram().await?;
@@ -56,7 +59,7 @@ impl Asleep {
             Sleep::Display => return Ok(()),
         };
         let came = |o: &Observation| is_event(o, awaited).then_some(());
-        let _seen = subject.machine.timeline().wait_for(LIMIT, came).await;
+        let _seen = subject.machine.timeline().wait_from(from, LIMIT, came).await;
         Ok(())
     }
 
@@ -69,10 +72,11 @@ impl Asleep {
             }
             Sleep::S4 => {
                 let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
-                let (_, to_disk) = machine.timeline().scan(0, |o| is_event(o, "SUSPEND_DISK").then_some(()));
-                let told = if to_disk.is_some() { "was told" } else { "was not told" };
+                let so_far = machine.timeline().snapshot();
+                let to_disk = last_boot(&so_far).iter().any(|o| is_event(o, "SUSPEND_DISK"));
+                let told = if to_disk { "was told" } else { "was not told" };
                 let evidence = format!("SUSPEND_DISK {told}, QEMU's run state is {state}");
-                Ok(Proof { present: to_disk.is_some() && state == "shutdown", evidence })
+                Ok(Proof { present: to_disk && state == "shutdown", evidence })
             }
             Sleep::Display => {
                 let began = std::time::Instant::now();

@@ -14,14 +14,15 @@ pub const RULE: Rule = Rule {
     remedy: "wait until the guest listens to the button (PWRBTN_EN is set, the guest agent answers), then press again",
 };
 
-/// The moment is to blame when nobody listened to the button at the only press.
+/// The moment is to blame when nobody listened to the button at the first press, and no later one was obeyed.
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let asleep = evidence.run_state_before.as_deref() == Some("suspended");
-    if evidence.listening != Some(false) || asleep || !evidence.press_failed() {
+    if evidence.presses == 0 || evidence.listening != Some(false) || asleep || !evidence.press_failed() {
         return None;
     }
     let mut finding = Finding::new(Cause::EarlyRequest);
     // QEMU keeps no press for later.
+    finding.stalled = true;
     finding.lasting = evidence.presses == 1;
     finding.add(EvidenceKind::AcpiRegister, "PWRBTN_EN was clear: nobody listened to the button".into());
     Some(finding)

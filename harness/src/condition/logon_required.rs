@@ -17,6 +17,8 @@ use crate::outcome::Cause;
 use crate::screen_texts::SIGN_IN;
 
 const POLICY: &str = r"Microsoft\Windows\CurrentVersion\Policies\System";
+/// The reference guest's own: Windows locks by a policy or a person.
+const MODEL: &str = r"Softoff\Reference";
 const WINLOGON: &str = r"Microsoft\Windows NT\CurrentVersion\Winlogon";
 
 /// The condition: who is logged on, and what the policy says.
@@ -26,6 +28,9 @@ pub struct LogonRequired {
     /// Whether a user is logged on.
     #[serde(default)]
     pub logged_on: bool,
+    /// Whether that user's session is locked (reference guest only; there, a value of its own).
+    #[serde(default)]
+    pub locked: bool,
     /// ShutdownWithoutLogon: whether a shutdown without logon is allowed.
     #[serde(default)]
     pub allowed: bool,
@@ -36,9 +41,18 @@ impl LogonRequired {
         let guest = subject.guest;
         let allowed = guest.registry(&format!(r"HKLM\SOFTWARE\{POLICY}"), "ShutdownWithoutLogon").await?;
         let logon = guest.registry(&format!(r"HKLM\SOFTWARE\{WINLOGON}"), "AutoAdminLogon").await?;
+        let locked = match (self.locked, guest.family()) {
+            (false, _) => true,
+            (true, GuestFamily::Windows) => false,
+            (true, GuestFamily::Reference) => {
+                let value = guest.registry(&format!(r"HKLM\SOFTWARE\{MODEL}"), "StartLocked").await?;
+                value == Some(LiveValue::Dword(1))
+            }
+        };
         let wanted = if self.logged_on { "1" } else { "0" };
         let present = allowed == Some(LiveValue::Dword(u32::from(self.allowed)))
-            && logon == Some(LiveValue::Text(wanted.into()));
+            && logon == Some(LiveValue::Text(wanted.into()))
+            && locked;
         let evidence = format!("live registry: ShutdownWithoutLogon {allowed:?}, AutoAdminLogon {logon:?}");
         Ok(Proof { present, evidence })
     }
@@ -57,10 +71,14 @@ impl Part for LogonRequired {
             value,
         };
         let logon = if self.logged_on { "1" } else { "0" };
-        vec![
+        let mut edits = vec![
             software(POLICY, "ShutdownWithoutLogon", RegistryValue::Dword(u32::from(self.allowed))),
             software(WINLOGON, "AutoAdminLogon", RegistryValue::String(logon.into())),
-        ]
+        ];
+        if self.locked {
+            edits.push(software(MODEL, "StartLocked", RegistryValue::Dword(1)));
+        }
+        edits
     }
 
     fn realism(&self, family: GuestFamily) -> Realism {
@@ -89,14 +107,22 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let signed_out = prompt.is_some();
     let nobody =
         signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
-    let silent = evidence.press_failed() && evidence.press_taken != Some(false);
+    let nothing = !evidence.screen_reacted && evidence.agent_closed_after.is_none();
+    let silent = evidence.press_failed() && evidence.press_taken != Some(false) && nothing;
     let button = registry.button_action.is_none_or(|a| a.index == 3);
-    if !nobody || !silent || !button || registry.shutdown_without_logon != Some(0) || evidence.dark_before {
+    if !evidence.about_the_button()
+        || !nobody
+        || !silent
+        || !button
+        || registry.shutdown_without_logon != Some(0)
+        || evidence.dark_before
+    {
         return None;
     }
     let mut finding = Finding::new(Cause::LogonRequired);
     let taken = evidence.press_taken == Some(true);
-    finding.lasting = taken;
+    // Not `lasting`: that the policy decides over the button at all is what vendors say.
+    finding.stalled = true;
     finding.add(EvidenceKind::Registry, "ShutdownWithoutLogon is 0".into());
     if let Some(text) = prompt {
         finding.add(EvidenceKind::Screen, format!("the sign-in screen was shown ({text})"));

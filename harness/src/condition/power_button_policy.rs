@@ -110,18 +110,20 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let action = evidence.registry.as_ref()?.button_action?;
     let fits = match action.index {
         // Nobody pressed yet: what a press would do is known all the same.
-        0 | 1 | 2 | 4 if evidence.presses == 0 => evidence.outcome == OutcomeKind::StillRunning,
-        0 | 4 => evidence.press_failed(),
+        0 | 1 | 2 | 4 if evidence.requests == 0 => evidence.outcome == OutcomeKind::StillRunning,
+        0 => evidence.press_failed() && !evidence.screen_reacted && evidence.agent_closed_after.is_none(),
+        4 => evidence.press_failed() && evidence.agent_closed_after.is_none(),
         1 => evidence.outcome == OutcomeKind::Suspended,
         2 => evidence.outcome == OutcomeKind::Hibernated,
         _ => false,
     };
-    if !fits || evidence.press_taken == Some(false) {
+    if !fits || evidence.press_taken == Some(false) || !evidence.about_the_button() {
         return None;
     }
     let mut finding = Finding::new(Cause::PowerButtonPolicy);
     let taken = evidence.press_taken == Some(true);
     // What the setting says has been done: nothing else will follow from this press.
+    finding.stalled = taken;
     finding.lasting = taken;
     finding
         .add(EvidenceKind::Registry, format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer));

@@ -74,7 +74,8 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let text = evidence.screen_shows(EVENT_TRACKER)?;
     let mut finding = Finding::new(Cause::ShutdownEventTracker);
     // It waits for an answer; no document gives it a time-out.
-    finding.lasting = evidence.press_failed() && evidence.last_screen_shows(EVENT_TRACKER);
+    finding.stalled = evidence.press_failed() && evidence.last_screen_shows(EVENT_TRACKER);
+    finding.lasting = finding.stalled;
     finding.add(EvidenceKind::Screen, format!("the tracker's dialog was shown after the request ({text})"));
     if evidence.registry.as_ref().is_some_and(|r| r.shutdown_reason_on == Some(1)) {
         finding.add(EvidenceKind::Registry, "ShutdownReasonOn is 1".into());

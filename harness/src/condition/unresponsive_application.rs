@@ -163,7 +163,8 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     );
     // Without AutoEndTasks the screen waits for a person (fact sheet B.0).
     let no_end = evidence.registry.as_ref().is_some_and(|r| r.auto_end_tasks == Some(false));
-    finding.lasting = no_end && evidence.press_failed() && evidence.last_screen_shows(BLOCKED_SHUTDOWN);
+    finding.stalled = evidence.press_failed() && evidence.last_screen_shows(BLOCKED_SHUTDOWN);
+    finding.lasting = finding.stalled && no_end;
     if evidence.press_failed() && evidence.agent_closed_after.is_none() {
         finding.add(EvidenceKind::Agent, "services still run: the session has not ended".into());
     }

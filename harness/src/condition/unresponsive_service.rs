@@ -9,10 +9,11 @@ use super::malware::SQUATTER_MS;
 use super::service::{StandIn, screen_waits_for_services};
 use super::{Part, Proof, Realism, Rule, Subject};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::registry_facts::PreshutdownService;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::UPDATE_WORK;
 
 /// The condition: a service that is told to stop and does not, within a long time-out of its own.
@@ -63,15 +64,17 @@ pub const RULE: Rule = Rule {
 };
 
 /// A service is to blame when the machine still runs, the screen says no more than that it shuts down, and
-/// a service may take as long as it likes.
+/// a service that is not Windows' own may take as long as it likes. With updates pending it need not be that
+/// service: the evidence does not decide then.
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
-    let slow =
-        registry.preshutdown.iter().find(|s| s.timeout_ms > WINDOWS_LONGEST && s.timeout_ms < SQUATTER_MS);
-    let slow = slow.or_else(|| {
-        registry.preshutdown.iter().find(|s| s.timeout_ms > 30_000 && s.timeout_ms < SQUATTER_MS)
-    })?;
-    let waits = evidence.press_failed()
+    let may_be_slow = |s: &&PreshutdownService| {
+        let stock = WINDOWS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&s.name));
+        !stock && (30_001..SQUATTER_MS).contains(&s.timeout_ms)
+    };
+    let slow = registry.preshutdown.iter().filter(may_be_slow).max_by_key(|s| s.timeout_ms)?;
+    let waits = evidence.outcome == OutcomeKind::StillRunning
+        && !registry.reboot_pending
         && screen_waits_for_services(evidence)
         && evidence.screen_shows(UPDATE_WORK).is_none();
     if !waits {
@@ -84,6 +87,5 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     Some(finding)
 }
 
-/// The longest PreshutdownTimeout among Windows' own services: wuauserv and UsoSvc, 16 hours (from memory,
-/// fact sheet B.1).
-const WINDOWS_LONGEST: u32 = 57_600_000;
+/// Windows' own services with long PreshutdownTimeouts: 16 hours each (from memory, fact sheet B.1).
+const WINDOWS_OWN: [&str; 2] = ["wuauserv", "UsoSvc"];

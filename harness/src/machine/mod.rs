@@ -192,6 +192,11 @@ impl Machine {
         self.screen.look().await;
     }
 
+    /// Gives what follows pictures of its own, however many were kept so far.
+    pub async fn new_chapter(&self) {
+        self.screen.new_chapter().await;
+    }
+
     /// Whether nothing but black is on the screen now.
     pub async fn screen_is_dark(&self) -> bool {
         self.screen.is_dark().await

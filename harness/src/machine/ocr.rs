@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::screen_texts::Language;
@@ -36,6 +37,10 @@ fn languages() -> &'static str {
 
 /// The text of a picture; `None` when it cannot be read.
 pub async fn read(picture: &Path) -> Option<String> {
+    // tesseract takes a file that is no picture for a list of paths to read.
+    let mut head = [0u8; 8];
+    let mut file = tokio::fs::File::open(picture).await.ok()?;
+    file.read_exact(&mut head).await.ok().filter(|_| head == *b"\x89PNG\r\n\x1a\n")?;
     let mut command = Command::new("tesseract");
     // Page segmentation 11: sparse text in any order, which is what a desktop is. One thread: the guests
     // need the processors.

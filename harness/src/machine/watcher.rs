@@ -17,7 +17,7 @@ use crate::timeline::{Seen, Source, Timeline};
 /// Time between two looks. A screendump of 1280x800 costs QEMU some 5 ms under TCG.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Pictures kept in one run; a guest that plays a film fills no disk.
+/// Pictures kept before the request, and again after it; a guest that plays a film fills no disk.
 const PICTURE_LIMIT: usize = 200;
 
 /// Share of the screen that a blinking text cursor changes: one tile of 299 on a 720x400 console (measured).
@@ -34,6 +34,8 @@ struct State {
     files: HashMap<Sha256Hex, PathBuf>,
     /// Pictures of earlier boots in the same folder.
     first_picture: usize,
+    /// How many pictures may be kept by now; `None` once it was told that no more are.
+    limit: Option<usize>,
 }
 
 /// The watching task.
@@ -61,6 +63,7 @@ impl ScreenWatcher {
             last: None,
             files: HashMap::new(),
             first_picture,
+            limit: Some(PICTURE_LIMIT),
         };
         let state = Arc::new(Mutex::new(state));
         let shared = state.clone();
@@ -82,6 +85,12 @@ impl ScreenWatcher {
         let mut state = self.state.lock().await;
         state.look().await;
         state.last.as_ref().is_some_and(Picture::is_dark)
+    }
+
+    /// The request comes now: what follows it has pictures of its own, however many the boot took.
+    pub(super) async fn new_chapter(&self) {
+        let mut state = self.state.lock().await;
+        state.limit = Some(state.files.len() + PICTURE_LIMIT);
     }
 
     pub(super) async fn stop(&self) {
@@ -121,7 +130,11 @@ impl State {
             self.last = Some(picture);
             return;
         }
-        if self.files.len() >= PICTURE_LIMIT {
+        let Some(limit) = self.limit else { return };
+        if self.files.len() >= limit {
+            self.limit = None;
+            let what = format!("{limit} pictures are kept; the screen is watched no more");
+            self.timeline.add(Source::Screen, Seen::Note { what });
             return;
         }
         let file = super::picture_name(self.first_picture + self.files.len() + 1);

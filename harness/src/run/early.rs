@@ -7,10 +7,11 @@
 use std::time::{Duration, Instant};
 
 use super::request::{Asking, watch};
+use super::until_settled;
 use crate::diagnose;
-use crate::outcome::SettledBy;
+use crate::outcome::{OutcomeKind, SettledBy};
 use crate::settle;
-use crate::timeline::Timeline;
+use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::witness::Witness;
 
 /// How long nothing may have been observed before the evidence is looked at. A guest that goes down on its
@@ -47,15 +48,68 @@ pub(super) async fn wait(asking: &Asking<'_>, limit: Duration) -> SettledBy {
         }
         looked_at = so_far.len();
         let outcome = settle::at_deadline(&so_far).kind();
-        let evidence = witness.evidence(&so_far, outcome, asking.registry.clone()).await;
-        if diagnose::lasting(&evidence).is_some() && timeline.len() == looked_at {
+        let reading = witness.evidence(&so_far, outcome, asking.registry.clone());
+        let left = limit.saturating_sub(began.elapsed());
+        // Reading a dozen pictures may take longer than the deadline is away.
+        let evidence = tokio::select! {
+            evidence = reading => evidence,
+            _ended = until_settled(timeline) => return SettledBy::Event,
+            () = tokio::time::sleep(left) => return SettledBy::Deadline,
+        };
+        let answered = answered(&so_far) || outcome == OutcomeKind::Suspended;
+        if diagnose::lasting(&evidence).is_some() && answered && timeline.len() == looked_at {
             return SettledBy::Evidence;
         }
     }
+}
+
+/// Whether the host's last act after the first request has shown an effect. What was found before an act says
+/// nothing of what follows it; and of the agent's forced request nothing shows until the end.
+fn answered(so_far: &[Observation]) -> bool {
+    let first = so_far.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
+    let act = |o: &Observation| matches!(o.what, Seen::Requested { .. } | Seen::Acted { .. });
+    let last = so_far.iter().rposition(act);
+    if first == last {
+        return true;
+    }
+    let by_agent = |o: &Observation| matches!(&o.what, Seen::Requested { by, .. } if by == "guest-shutdown");
+    let since = so_far.get(last.unwrap_or_default()..).unwrap_or_default();
+    !so_far.iter().any(by_agent) && since.iter().skip(1).any(|o| o.source != Source::Host)
 }
 
 /// How long ago the newest observation was made.
 fn silence(timeline: &Timeline) -> Duration {
     let now = timeline.clock().now();
     timeline.snapshot().last().map_or(now, |o| now.saturating_sub(o.at()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn observation(what: Seen, source: Source) -> Observation {
+        Observation { at_us: 0, source, what }
+    }
+
+    #[rstest]
+    #[case::the_first_request_needs_no_effect(&["press"], true)]
+    #[case::nor_what_follows_it(&["press", "screen"], true)]
+    #[case::keys_without_effect(&["press", "screen", "key"], false)]
+    #[case::keys_with_effect(&["press", "key", "screen"], true)]
+    #[case::a_second_press_without_effect(&["press", "screen", "press"], false)]
+    #[case::the_agents_request_may_still_be_under_way(&["press", "screen", "agent", "screen"], false)]
+    fn an_act_must_have_shown_an_effect(#[case] seen: &[&str], #[case] is: bool) {
+        let requested = |by: &str| Seen::Requested { by: by.into(), number: 1 };
+        let observations: Vec<Observation> = seen
+            .iter()
+            .map(|what| match *what {
+                "press" => observation(requested("system_powerdown"), Source::Host),
+                "agent" => observation(requested("guest-shutdown"), Source::Host),
+                "key" => observation(Seen::Acted { what: "key ret".into() }, Source::Host),
+                _ => observation(Seen::ScreenChanged { file: "x".into(), changed: 1.0 }, Source::Screen),
+            })
+            .collect();
+        assert_eq!(answered(&observations), is);
+    }
 }

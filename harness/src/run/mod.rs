@@ -11,7 +11,7 @@ mod early;
 mod request;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -208,7 +208,8 @@ pub async fn run_scenario(
             damage.trouble =
                 Some("the machine still ran, and the harness ended it: not the guest's damage".into());
         }
-        story.registry = disk.registry;
+        // A disk that cannot be read after the end leaves what it said before the boot.
+        story.registry = disk.registry.or(story.registry.take());
     }
     drop(booted);
     let registry = story.registry.take();
@@ -237,7 +238,15 @@ async fn tell(
     story: &mut Story,
     booted: &mut Option<(Machine, crate::machine::folder::RunFolder)>,
 ) -> anyhow::Result<()> {
-    let stage = |stage: Stage| listener(RunEvent::Stage { job: job.name(), stage });
+    let told = Mutex::new(None);
+    // Each stage once, however often it is looked at.
+    let stage = |stage: Stage| {
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&stage) {
+            *told = Some(stage.clone());
+            listener(RunEvent::Stage { job: job.name(), stage });
+        }
+    };
     boot::until_ready(job, dir, timeline, &stage, story, booted).await?;
     let Some((machine, _)) = booted.as_mut() else { anyhow::bail!("no machine was started") };
     if story.outcome.is_some() {
@@ -251,7 +260,7 @@ async fn tell(
         let ends = job.scenario.conditions.iter().any(Condition::ends_the_machine);
         let ended = tokio::select! {
             () = prove(job, &subject, timeline, story) => {
-                settle::settled(&timeline.snapshot()).filter(|_| !ends)
+                settle::settled(&timeline.snapshot()).filter(|o| !ends || *o != Outcome::Hibernated)
             }
             outcome = until_settled(timeline), if !ends => Some(outcome),
         };
@@ -262,7 +271,7 @@ async fn tell(
         }
         if story.proofs.iter().any(|(_, proof)| !proof.present) {
             story.not_asked = Some("a condition was not proven, so nothing was asked".into());
-            story.outcome = Some(Outcome::StillRunning);
+            story.outcome = Some(outcome_now(machine, timeline).await);
             return Ok(());
         }
     }
@@ -317,6 +326,7 @@ async fn note_state(machine: &Machine, timeline: &Timeline) {
     if let Ok(state) = machine.qmp.run_state(QMP_LIMIT).await {
         timeline.add(Source::Qmp, Seen::RunState { state });
     }
+    machine.new_chapter().await;
     let dark = machine.screen_is_dark().await;
     timeline.add(Source::Screen, Seen::Screen { dark });
 }
