@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     ButtonDisplayOff,
     AsleepPressOnly,
     AsleepWakePress,
+    Hibernated,
     DisplayAsleep,
     BlockingService,
     DamagedSystem,
@@ -35,6 +36,7 @@ pub(crate) enum Kind {
     ApplicationAnswers,
     ApplicationSlow,
     ServiceStops,
+    DisplayWoken,
     AbortLoop,
     /// Two causes; each of the three draws from combinations of its own.
     Combined(usize),
@@ -112,6 +114,7 @@ fn plan(kind: Kind, rng: &mut Rng) -> Plan {
         Kind::ButtonDisplayOff => single(button("display-off"), short(rng), StillRunning),
         Kind::AsleepPressOnly => single(asleep("s3"), short(rng), Suspended),
         Kind::AsleepWakePress => single(asleep("s3"), woken(rng), PoweredOff),
+        Kind::Hibernated => single(asleep("s4"), short(rng), Hibernated),
         Kind::DisplayAsleep => single(asleep("display"), twice(rng), PoweredOff),
         Kind::BlockingService => single(squatter(rng), short(rng), StillRunning),
         Kind::DamagedSystem => single(damaged(), short(rng), StillRunning),
@@ -131,6 +134,11 @@ fn plan(kind: Kind, rng: &mut Rng) -> Plan {
             control(vec![application(rng, "slow", &seconds)], rng)
         }
         Kind::ServiceStops => control(vec![service_of(rng, 1, 4)], rng),
+        Kind::DisplayWoken => {
+            let key = *rng.choice(&["shift", "ctrl", "alt"]).expect("a key");
+            let request = format!("wake_key = \"{key}\"\ngap = \"{}ms\"\n", rng.u32(1_500..=3_500));
+            Plan { request: request + &patient(rng), ..control(vec![asleep("display")], rng) }
+        }
         Kind::AbortLoop => control(vec![malware("abort-loop", "")], rng),
         Kind::Combined(number) => combined(number, rng),
     }
