@@ -117,6 +117,7 @@ fn tell(line: &str) {
 #[case::control_logged_on(Kind::LoggedOn)]
 #[case::control_logon_not_required(Kind::LogonNotRequired)]
 #[case::control_application_answers(Kind::ApplicationAnswers)]
+#[case::control_application_quotes(Kind::ApplicationQuotes)]
 #[case::control_application_slow(Kind::ApplicationSlow)]
 #[case::control_service_stops(Kind::ServiceStops)]
 #[case::control_display_woken_by_a_key(Kind::DisplayWoken)]

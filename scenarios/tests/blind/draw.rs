@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     LogonNotRequired,
     ApplicationAnswers,
     ApplicationSlow,
+    /// An obedient application whose window quotes what Windows shows when something holds a shutdown.
+    ApplicationQuotes,
     ServiceStops,
     DisplayWoken,
     AbortLoop,
@@ -133,6 +135,7 @@ fn plan(kind: Kind, rng: &mut Rng) -> Plan {
             let seconds = format!("seconds = {}", rng.u32(1..=6));
             control(vec![application(rng, "slow", &seconds)], rng)
         }
+        Kind::ApplicationQuotes => control(vec![quoting(rng)], rng),
         Kind::ServiceStops => control(vec![service_of(rng, 1, 4)], rng),
         Kind::DisplayWoken => {
             let key = *rng.choice(&["shift", "ctrl", "alt"]).expect("a key");
@@ -228,6 +231,17 @@ fn logon(logged_on: bool, allowed: bool) -> Part {
 fn application(rng: &mut Rng, behaviour: &str, more: &str) -> Part {
     let (title, text) = (words::title(rng), words::title(rng));
     let lines = format!("behaviour = \"{behaviour}\"\ntitle = \"{title}\"\ntext = \"{text}\"\n{more}");
+    part("unresponsive-application", &lines, Cause::UnresponsiveApplication)
+}
+
+fn quoting(rng: &mut Rng) -> Part {
+    let quotes = [
+        "How to disable the Shutdown Event Tracker",
+        "Working on updates: what it means",
+        "An app is preventing shutdown?",
+    ];
+    let text = *rng.choice(&quotes).expect("a quote");
+    let lines = format!("behaviour = \"answers\"\ntitle = \"{}\"\ntext = \"{text}\"", words::title(rng));
     part("unresponsive-application", &lines, Cause::UnresponsiveApplication)
 }
 
