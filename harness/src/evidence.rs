@@ -42,6 +42,8 @@ pub struct Evidence {
     /// Whether the agent's forced request came after a press. Screens, channel and keys are then those
     /// before it: what the press alone had led to.
     pub agent_asked: bool,
+    /// What could not be looked at, each with what would bring it.
+    pub lacks: Vec<String>,
 }
 
 impl Evidence {
@@ -60,10 +62,16 @@ impl Evidence {
             Seen::ButtonRegisters { enabled, .. } => Some(enabled),
             _ => None,
         });
+        let presses = after
+            .iter()
+            .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
+            .count();
         Evidence {
             outcome,
             listening,
-            press_taken: listening.map(|_| observations.iter().any(|o| matches!(o.what, Seen::PressTaken))),
+            press_taken: listening
+                .filter(|_| presses > 0)
+                .map(|_| observations.iter().any(|o| matches!(o.what, Seen::PressTaken))),
             registry: None,
             screen_before: None,
             screens_after: Vec::new(),
@@ -75,14 +83,35 @@ impl Evidence {
                 _ => None,
             }),
             agent_closed_after: after.iter().find_map(closed),
-            presses: after
-                .iter()
-                .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
-                .count(),
+            presses,
             keys_pressed: after
                 .iter()
                 .any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
             agent_asked,
+            lacks: Vec::new(),
+        }
+    }
+
+    /// For a machine whose screen cannot be seen: that no picture came is then no sign of a still screen.
+    pub fn without_screen(&mut self) {
+        self.can_read_screens = false;
+        self.changes_after = self.changes_after.max(1);
+    }
+
+    /// For a machine whose agent was not seen to have its channel open: that the channel did not close is then
+    /// no sign that services still run.
+    pub fn without_agent(&mut self) {
+        self.agent_closed_after = self.agent_closed_after.or(Some(Duration::ZERO));
+    }
+
+    /// For a look from outside, where somebody else may have asked before: what the screen shows now is what
+    /// it shows after the request, as long as it has not changed; and a press that waits was not taken.
+    pub fn as_found(&mut self, waiting: bool) {
+        if self.screens_after.is_empty() {
+            self.screens_after.extend(self.screen_before.clone());
+        }
+        if self.presses == 0 && waiting {
+            self.press_taken = Some(false);
         }
     }
 
