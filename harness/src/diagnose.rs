@@ -37,7 +37,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
             confidence: None,
             also: Vec::new(),
             evidence: Vec::new(),
-            lacks: lacks(evidence),
+            lacks: evidence.lacks.clone(),
         };
     };
     Diagnosis {
@@ -45,7 +45,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
         confidence: Some(confidence(first)),
         also: findings.iter().skip(1).map(|f| f.cause).filter(|c| *c != first.cause).collect(),
         evidence: findings.iter().flat_map(|f| f.evidence.clone()).collect(),
-        lacks: lacks(evidence),
+        lacks: evidence.lacks.clone(),
     }
 }
 
@@ -77,18 +77,6 @@ fn confidence(finding: &Finding) -> Confidence {
         2 => Confidence::Medium,
         _ => Confidence::High,
     }
-}
-
-/// What the evidence is without, each with what would bring it.
-fn lacks(evidence: &Evidence) -> Vec<String> {
-    let mut lacks = Vec::new();
-    if !evidence.can_read_screens {
-        lacks.push("the texts on the screen: apt-get install tesseract-ocr".to_owned());
-    }
-    if evidence.registry.is_none() {
-        lacks.push("the registry: the system volume could not be read".to_owned());
-    }
-    lacks
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct Evidence {
     pub agent_closed_after: Option<Duration>,
     /// Whether the screen changed in a large part after the first request.
     pub screen_reacted: bool,
+    /// Whether somebody else may have asked before the observations begin.
+    pub asked_before: bool,
     /// How many requests were made, by whatever means.
     pub requests: usize,
     /// How many times a soft request was made by the button.
@@ -49,6 +51,8 @@ pub struct Evidence {
     /// Whether the agent's forced request came after a press. Screens, channel and keys are then those
     /// before it: what the press alone had led to.
     pub agent_asked: bool,
+    /// What could not be looked at, each with what would bring it.
+    pub lacks: Vec<String>,
 }
 
 impl Evidence {
@@ -67,10 +71,16 @@ impl Evidence {
             Seen::ButtonRegisters { enabled, .. } => Some(enabled),
             _ => None,
         });
+        let presses = after
+            .iter()
+            .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
+            .count();
         Evidence {
             outcome,
             listening,
-            press_taken: listening.map(|_| observations.iter().any(|o| matches!(o.what, Seen::PressTaken))),
+            press_taken: listening
+                .filter(|_| presses > 0)
+                .map(|_| observations.iter().any(|o| matches!(o.what, Seen::PressTaken))),
             registry: None,
             screen_before: None,
             screens_after: Vec::new(),
@@ -85,18 +95,41 @@ impl Evidence {
                 .iter()
                 .any(|o| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SUSPEND_DISK")),
             agent_closed_after: after.iter().find_map(closed),
+            asked_before: false,
             screen_reacted: after
                 .iter()
                 .any(|o| matches!(o.what, Seen::ScreenChanged { changed, .. } if changed >= REACTION)),
             requests: observations.iter().filter(|o| matches!(o.what, Seen::Requested { .. })).count(),
-            presses: after
-                .iter()
-                .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
-                .count(),
+            presses,
             keys_pressed: after
                 .iter()
                 .any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
             agent_asked,
+            lacks: Vec::new(),
+        }
+    }
+
+    /// For a machine whose screen cannot be seen: that no picture came is then no sign of a still screen.
+    pub fn without_screen(&mut self) {
+        self.can_read_screens = false;
+        self.changes_after = self.changes_after.max(1);
+    }
+
+    /// For a machine whose agent was not seen to have its channel open: that the channel did not close is then
+    /// no sign that services still run.
+    pub fn without_agent(&mut self) {
+        self.agent_closed_after = self.agent_closed_after.or(Some(Duration::ZERO));
+    }
+
+    /// For a look from outside, where somebody else may have asked before: what the screen shows now is what
+    /// it shows after the request, as long as it has not changed; and a press that waits was not taken.
+    pub fn as_found(&mut self, waiting: bool) {
+        self.asked_before = true;
+        if self.screens_after.is_empty() {
+            self.screens_after.extend(self.screen_before.clone());
+        }
+        if self.presses == 0 && waiting {
+            self.press_taken = Some(false);
         }
     }
 
@@ -129,7 +162,8 @@ impl Evidence {
 
     /// A text that was on the screen before the request is no answer to it: a document may quote a dialog.
     fn news(&self, screen: &str, texts: &[ScreenText]) -> Option<ScreenText> {
-        let before = self.screen_before.as_deref().filter(|_| self.requests > 0).unwrap_or_default();
+        let ours = self.requests > 0 && !self.asked_before;
+        let before = self.screen_before.as_deref().filter(|_| ours).unwrap_or_default();
         let new = texts.iter().filter(|text| shows(before, std::slice::from_ref(text)).is_none());
         shows(screen, &new.copied().collect::<Vec<_>>())
     }

@@ -7,6 +7,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
@@ -39,6 +40,7 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod inject;
+pub mod live;
 pub mod machine;
 pub mod outcome;
 pub mod record;

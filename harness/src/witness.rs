@@ -23,12 +23,24 @@ pub struct Witness {
     dir: PathBuf,
     can_read: bool,
     texts: HashMap<String, Option<String>>,
+    /// What is said when there is no registry.
+    without_registry: String,
 }
 
 impl Witness {
     /// A witness of the scenario whose pictures are in `dir`.
     pub fn new(dir: &Path) -> Witness {
-        Witness { dir: dir.to_owned(), can_read: ocr::available(), texts: HashMap::new() }
+        Witness {
+            dir: dir.to_owned(),
+            can_read: ocr::available(),
+            texts: HashMap::new(),
+            without_registry: "the system volume could not be read".into(),
+        }
+    }
+
+    /// The same, with another reason for a registry that could not be read.
+    pub fn without_registry(self, reason: String) -> Witness {
+        Witness { without_registry: reason, ..self }
     }
 
     /// The evidence so far: the timeline's, the registry's, and the texts of the last picture before the
@@ -40,9 +52,13 @@ impl Witness {
         registry: Option<RegistryFacts>,
     ) -> Evidence {
         let mut evidence = Evidence::from_timeline(observations, outcome);
+        if registry.is_none() {
+            evidence.lacks.push(format!("the registry: {}", self.without_registry));
+        }
         evidence.registry = registry;
         evidence.can_read_screens = self.can_read;
         if !self.can_read {
+            evidence.lacks.push("the texts on the screen: apt-get install tesseract-ocr".into());
             return evidence;
         }
         let (before, after, _) = window(observations);
@@ -92,5 +108,6 @@ pub async fn of_record(dir: &Path) -> anyhow::Result<Evidence> {
     );
     let registry = record::read_registry(dir).with_context(|| format!("reading {}", dir.display()))?;
     let outcome = settle::at_deadline(observations).kind();
-    Ok(Witness::new(dir).evidence(observations, outcome, registry).await)
+    let mut witness = Witness::new(dir).without_registry("this record holds no registry.json".into());
+    Ok(witness.evidence(observations, outcome, registry).await)
 }

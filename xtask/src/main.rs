@@ -32,6 +32,8 @@ enum Command {
     Test(commands::test::Args),
     /// List the scenarios
     List(commands::list::Args),
+    /// Tell why a machine does not shut down: a running one by its sockets, or an old record
+    Diagnose(commands::diagnose::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Build and show images
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args),
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
+        Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),

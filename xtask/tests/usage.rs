@@ -31,11 +31,27 @@ fn outcome(output: &Output) -> (i32, String) {
 #[case::negative_scale(&["run", "--deadline-scale=-1"], "between 0.1 and 1000")]
 #[case::unknown_option(&["run", "--fast"], "--fast")]
 #[case::unknown_command(&["fly"], "fly")]
+#[case::diagnose_nothing(&["diagnose"], "--record <DIR>|--qmp <SOCKET>")]
+#[case::diagnose_both(&["diagnose", "--record", "x", "--qmp", "y"], "cannot be used with")]
+#[case::press_a_record(&["diagnose", "--record", "x", "--press"], "cannot be used with")]
+#[case::deadline_without_press(&["diagnose", "--qmp", "x", "--deadline", "9s"], "--press")]
+#[case::deadline_without_unit(&["diagnose", "--qmp", "x", "--press", "--deadline", "9"], "\"20s\"")]
+#[case::no_deadline(&["diagnose", "--qmp", "x", "--press", "--deadline", "0s"], "longer than 0")]
+#[case::missing_record(&["diagnose", "--record", "/nowhere/record"], "cargo xtask run")]
+#[case::no_record(&["diagnose", "--record", "src"], "timeline.jsonl")]
+#[case::pictures_over_others(&["diagnose", "--qmp", "x", "--keep-screens", "src"], "new or empty folder")]
 #[case::unknown_image(&["image", "build", "beos"], "reference")]
 fn wrong_usage_ends_with_2_and_says_what_is_right(#[case] args: &[&str], #[case] hint: &str) {
     let (code, text) = outcome(&xtask(args).output().unwrap());
     assert_eq!(code, 2, "{text}");
     assert!(text.contains(hint), "{text}");
+}
+
+#[test]
+fn a_machine_that_cannot_be_reached_is_infrastructure() {
+    let (code, text) = outcome(&xtask(&["diagnose", "--qmp", "/nowhere/qmp.sock"]).output().unwrap());
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("/nowhere/qmp.sock") && text.contains("QMP socket"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::reg_listing::{self, ListedKey, live_value};
 use crate::image::GuestFamily;
 use crate::machine::agent::{Agent, AgentError, ExecResult};
 
@@ -93,6 +94,14 @@ impl GuestDriver {
         Ok(parse_reg_query(&result.stdout, name))
     }
 
+    /// What `reg query KEY MORE` lists, with what else the program said; an absent key lists nothing.
+    pub async fn list(&self, key: &str, more: &[&str]) -> Result<(Vec<ListedKey>, ExecResult), AgentError> {
+        let mut words = vec!["query", key];
+        words.extend(more);
+        let result = self.run("reg", &words).await?;
+        Ok((reg_listing::parse(&result.stdout), result))
+    }
+
     /// Whether a process of this program runs, by `tasklist`.
     pub async fn runs(&self, program: &str) -> Result<bool, AgentError> {
         let result = self.run("tasklist", &[]).await?;
@@ -111,15 +120,7 @@ fn parse_reg_query(stdout: &str, name: &str) -> Option<LiveValue> {
         }
         let rest = rest.trim_start();
         let (kind, data) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        let data = data.trim();
-        match kind {
-            "REG_DWORD" => {
-                let digits = data.strip_prefix("0x").unwrap_or(data);
-                u32::from_str_radix(digits, 16).ok().map(LiveValue::Dword)
-            }
-            kind if kind.starts_with("REG_") => Some(LiveValue::Text(data.to_owned())),
-            _ => None,
-        }
+        live_value(kind.strip_prefix("REG_")?, data)
     })
 }
 

@@ -1,5 +1,7 @@
 //! What the engine knows about guests: per family how things are done inside, and what their registry says.
 
 pub mod driver;
+pub mod live_facts;
 pub mod power_policy;
+pub mod reg_listing;
 pub mod registry_facts;

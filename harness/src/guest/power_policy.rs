@@ -42,26 +42,35 @@ pub struct EffectiveAction {
     pub layer: Layer,
 }
 
-/// Follows the lookup in the guest's live registry; `None` when no layer has a value.
+/// The button's action by the lookup in the guest's live registry; `None` when no layer has a value.
 pub async fn effective_action(guest: &GuestDriver) -> Result<Option<EffectiveAction>, AgentError> {
+    let found = effective_setting(guest, SUB_BUTTONS, PBUTTONACTION).await?;
+    Ok(found.map(|(index, layer)| EffectiveAction { index, layer }))
+}
+
+/// Follows the lookup of one power setting in the guest's live registry.
+pub(super) async fn effective_setting(
+    guest: &GuestDriver,
+    group: &str,
+    setting: &str,
+) -> Result<Option<(u32, Layer)>, AgentError> {
     let dword = |value: Option<LiveValue>| match value {
         Some(LiveValue::Dword(index)) => Some(index),
         _ => None,
     };
-    let policy = guest.registry(&format!(r"HKLM\SOFTWARE\{POLICY}\{PBUTTONACTION}"), AC).await?;
-    if let Some(index) = dword(policy) {
-        return Ok(Some(EffectiveAction { index, layer: Layer::Policy }));
+    let policy = guest.registry(&format!(r"HKLM\SOFTWARE\{POLICY}\{setting}"), AC).await?;
+    if let Some(number) = dword(policy) {
+        return Ok(Some((number, Layer::Policy)));
     }
     let schemes = format!(r"HKLM\SYSTEM\{SCHEMES}");
     let Some(LiveValue::Text(scheme)) = guest.registry(&schemes, "ActivePowerScheme").await? else {
         return Ok(None);
     };
-    let user = guest.registry(&format!(r"{schemes}\{scheme}\{SUB_BUTTONS}\{PBUTTONACTION}"), AC).await?;
-    if let Some(index) = dword(user) {
-        return Ok(Some(EffectiveAction { index, layer: Layer::Scheme }));
+    let user = guest.registry(&format!(r"{schemes}\{scheme}\{group}\{setting}"), AC).await?;
+    if let Some(number) = dword(user) {
+        return Ok(Some((number, Layer::Scheme)));
     }
-    let default =
-        format!(r"HKLM\SYSTEM\{DEFAULTS}\{SUB_BUTTONS}\{PBUTTONACTION}\DefaultPowerSchemeValues\{scheme}");
-    let index = dword(guest.registry(&default, AC).await?);
-    Ok(index.map(|index| EffectiveAction { index, layer: Layer::Default }))
+    let default = format!(r"HKLM\SYSTEM\{DEFAULTS}\{group}\{setting}\DefaultPowerSchemeValues\{scheme}");
+    let number = dword(guest.registry(&default, AC).await?);
+    Ok(number.map(|number| (number, Layer::Default)))
 }

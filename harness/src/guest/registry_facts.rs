@@ -45,15 +45,17 @@ pub struct RegistryFacts {
     pub preshutdown: Vec<PreshutdownService>,
 }
 
-const WINLOGON: &str = r"Microsoft\Windows NT\CurrentVersion\Winlogon";
+pub(super) const WINLOGON: &str = r"Microsoft\Windows NT\CurrentVersion\Winlogon";
+pub(super) const POLICIES_SYSTEM: &str = r"Microsoft\Windows\CurrentVersion\Policies\System";
 /// Below the user's hive.
-const DESKTOP: &str = r"Control Panel\Desktop";
-const SERVICES: &str = r"CurrentControlSet\Services";
-const RELIABILITY: [&str; 2] =
+pub(super) const DESKTOP: &str = r"Control Panel\Desktop";
+pub(super) const SERVICES: &str = r"CurrentControlSet\Services";
+pub(super) const RELIABILITY: [&str; 2] =
     [r"Policies\Microsoft\Windows NT\Reliability", r"Microsoft\Windows\CurrentVersion\Reliability"];
-const REBOOT_PENDING: &str = r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
+pub(super) const REBOOT_PENDING: &str =
+    r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
 /// SUB_VIDEO (fact sheet A.3).
-const SUB_VIDEO: &str = "7516b95f-f776-4464-8c53-06167f40cc99";
+pub(super) const SUB_VIDEO: &str = "7516b95f-f776-4464-8c53-06167f40cc99";
 /// VIDEOIDLE.
 pub const VIDEOIDLE: &str = "3c0bc021-c8a8-4e07-a973-6b14cbcb2b7e";
 
@@ -85,8 +87,7 @@ fn from_software(hive: &OpenHive<'_>) -> (RegistryFacts, Option<String>) {
     let reliability = |name: &str| RELIABILITY.iter().find_map(|key| hive.dword(key, name));
     let facts = RegistryFacts {
         button_action: policy(PBUTTONACTION).map(|index| EffectiveAction { index, layer: Layer::Policy }),
-        shutdown_without_logon: hive
-            .dword(r"Microsoft\Windows\CurrentVersion\Policies\System", "ShutdownWithoutLogon"),
+        shutdown_without_logon: hive.dword(POLICIES_SYSTEM, "ShutdownWithoutLogon"),
         auto_admin_logon: hive.text(WINLOGON, "AutoAdminLogon"),
         shutdown_reason_on: reliability("ShutdownReasonOn"),
         shutdown_reason_ui: reliability("ShutdownReasonUI"),

@@ -26,6 +26,29 @@ impl PmBase {
     pub const OVMF_PIIX4: PmBase = PmBase(0xb000);
 }
 
+/// Where a machine of which nothing is known has its block, by QEMU's own map of its I/O ports (HMP
+/// `info mtree`): exact for every firmware. Where the map has none, a `pc` or `q35` is one whose firmware has
+/// not mapped it yet. `None` for machines whose button is no ACPI fixed hardware (microvm, ARM): their
+/// registers cannot be read this way.
+pub async fn locate(qmp: &QmpClient, limit: Duration) -> Result<Option<PmBase>, QmpError> {
+    let line = json!({ "command-line": "info mtree" });
+    let map = qmp.execute_raw("human-monitor-command", line, limit).await?;
+    if let Some(base) = map.as_str().and_then(mapped) {
+        return Ok(Some(base));
+    }
+    let machine = json!({ "path": "/machine", "property": "type" });
+    let machine = qmp.execute_raw("qom-get", machine, limit).await?;
+    let is_pc = machine.as_str().is_some_and(|m| m.contains("-i440fx-") || m.contains("-q35-"));
+    Ok(is_pc.then_some(PmBase::COMMON))
+}
+
+/// The map's line is `0000000000000600-0000000000000603 (prio 0, i/o): acpi-evt`.
+fn mapped(map: &str) -> Option<PmBase> {
+    let line = map.lines().map(str::trim).find(|line| line.ends_with(" acpi-evt"))?;
+    let (start, _) = line.split_once('-')?;
+    u16::from_str_radix(start.trim_start_matches('0'), 16).ok().map(PmBase)
+}
+
 /// Whether a press can be heard, and whether one waits to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ButtonRegisters {
@@ -80,6 +103,21 @@ mod tests {
     #[case::before_the_firmware(0xffff, 0xffff, false, false)]
     fn registers(#[case] status: u16, #[case] enable: u16, #[case] enabled: bool, #[case] pending: bool) {
         assert_eq!(decode(status, enable), ButtonRegisters { enabled, pending });
+    }
+
+    #[rstest]
+    #[case::mapped(
+        "address-space: I/O\n      0000000000000600-0000000000000603 (prio 0, i/o): acpi-evt\r\n",
+        Some(0x600)
+    )]
+    #[case::by_ovmf("    000000000000b000-000000000000b003 (prio 0, i/o): acpi-evt", Some(0xb000))]
+    #[case::switched_off("    0000000000000600-0000000000000603 (prio 0, i/o): acpi-evt [disabled]", None)]
+    #[case::another("    0000000000000604-0000000000000605 (prio 0, i/o): acpi-cnt", None)]
+    #[case::no_port("    00000000fec00000-00000000fec00fff (prio 0, i/o): acpi-evt", None)]
+    #[case::garbage("- acpi-evt", None)]
+    #[case::empty("", None)]
+    fn qemus_map_of_ports(#[case] map: &str, #[case] base: Option<u16>) {
+        assert_eq!(mapped(map), base.map(PmBase));
     }
 
     #[rstest]

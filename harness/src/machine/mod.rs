@@ -7,6 +7,7 @@
 pub mod accel;
 pub mod acpi;
 pub mod agent;
+pub(crate) mod button;
 mod channels;
 pub mod command_line;
 pub mod firmware;
@@ -14,11 +15,12 @@ pub mod folder;
 pub(crate) mod lines;
 pub mod ocr;
 pub mod overlay;
+pub mod port;
 pub mod process;
 pub mod qmp;
 pub mod screen;
 pub mod tpm;
-mod watcher;
+pub(crate) mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -144,12 +146,6 @@ impl Machine {
         Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen, tpm })
     }
 
-    /// Presses the ACPI power button (`system_powerdown`). QEMU's POWERDOWN event follows; it says that
-    /// the request was made, not that the guest saw it.
-    pub async fn press_power_button(&self) -> Result<(), QmpError> {
-        self.qmp.execute_raw("system_powerdown", json!({}), QMP_LIMIT).await.map(drop)
-    }
-
     /// Presses and releases one key, by QEMU's name of it (QKeyCode).
     pub async fn press_key(&self, key: &str) -> Result<(), QmpError> {
         for down in [true, false] {
@@ -200,6 +196,11 @@ impl Machine {
     /// Whether nothing but black is on the screen now.
     pub async fn screen_is_dark(&self) -> bool {
         self.screen.is_dark().await
+    }
+
+    /// The watching of its screen.
+    pub(crate) fn screen(&self) -> &watcher::ScreenWatcher {
+        &self.screen
     }
 
     /// Waits until QEMU has gone and everything it wrote was read.
@@ -258,7 +259,8 @@ async fn connect_qmp(
     })
 }
 
-async fn read_events(mut events: mpsc::Receiver<QmpEvent>, timeline: Timeline) {
+/// Brings QMP's events to the timeline, until the connection ends.
+pub(crate) async fn read_events(mut events: mpsc::Receiver<QmpEvent>, timeline: Timeline) {
     while let Some(event) = events.recv().await {
         let at = match event.since_epoch() {
             Some(_) => timeline.clock().place_qmp(event.seconds, event.microseconds),

@@ -23,6 +23,9 @@ const PICTURE_LIMIT: usize = 200;
 /// Share of the screen that a blinking text cursor changes: one tile of 299 on a 720x400 console (measured).
 const CURSOR: f32 = 0.004;
 
+/// The file in a machine's folder through which pictures come from QEMU.
+pub(crate) const SCRATCH: &str = "screen.ppm";
+
 #[derive(Debug)]
 struct State {
     qmp: QmpClient,
@@ -40,19 +43,19 @@ struct State {
 
 /// The watching task.
 #[derive(Debug)]
-pub(super) struct ScreenWatcher {
+pub(crate) struct ScreenWatcher {
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
 
 impl ScreenWatcher {
-    pub(super) fn start(
+    pub(crate) fn start(
         qmp: QmpClient,
         folder: &Path,
         record_dir: &Path,
         timeline: Timeline,
     ) -> ScreenWatcher {
-        let scratch = folder.join("screen.ppm");
+        let scratch = folder.join(SCRATCH);
         let first_picture =
             timeline.snapshot().iter().filter(|o| matches!(o.what, Seen::ScreenChanged { .. })).count();
         let state = State {
@@ -76,24 +79,24 @@ impl ScreenWatcher {
         ScreenWatcher { state, task }
     }
 
-    pub(super) async fn look(&self) {
+    pub(crate) async fn look(&self) {
         self.state.lock().await.look().await;
     }
 
     /// Looks, and tells whether the screen is dark and which picture shows it.
-    pub(super) async fn is_dark(&self) -> bool {
+    pub(crate) async fn is_dark(&self) -> bool {
         let mut state = self.state.lock().await;
         state.look().await;
         state.last.as_ref().is_some_and(Picture::is_dark)
     }
 
     /// The request comes now: what follows it has pictures of its own, however many the boot took.
-    pub(super) async fn new_chapter(&self) {
+    pub(crate) async fn new_chapter(&self) {
         let mut state = self.state.lock().await;
         state.limit = Some(state.files.len() + PICTURE_LIMIT);
     }
 
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         // Taking the lock first lets a look that is under way finish: no half-written picture.
         let _state = self.state.lock().await;
         self.task.abort();
@@ -106,16 +109,19 @@ impl Drop for ScreenWatcher {
     }
 }
 
+/// Takes one picture, by way of the file `scratch`, which QEMU writes.
+pub(crate) async fn picture(qmp: &QmpClient, scratch: &Path) -> anyhow::Result<Picture> {
+    let arguments = json!({ "filename": scratch });
+    qmp.execute_raw("screendump", arguments, Duration::from_secs(10)).await?;
+    let bytes = tokio::fs::read(scratch).await?;
+    Ok(Picture::from_ppm(&bytes)?)
+}
+
 impl State {
     async fn look(&mut self) {
-        let arguments = json!({ "filename": self.scratch });
         let at = self.timeline.clock().now();
         // A machine that is going away refuses; there is no picture then, and nothing to tell.
-        if self.qmp.execute_raw("screendump", arguments, Duration::from_secs(10)).await.is_err() {
-            return;
-        }
-        let Ok(bytes) = tokio::fs::read(&self.scratch).await else { return };
-        let Ok(picture) = Picture::from_ppm(&bytes) else { return };
+        let Ok(picture) = picture(&self.qmp, &self.scratch).await else { return };
         let changed = self.last.as_ref().map_or(1.0, |last| picture.changed_since(last));
         if changed == 0.0 {
             return;

@@ -183,6 +183,29 @@ pub fn read_registry(dir: &Path) -> anyhow::Result<Option<RegistryFacts>> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} holds no registry facts", path.display()))
 }
 
+/// Reads a scenario's result; `None` when it has none: the harness died there, or the record is a fragment.
+pub fn read_result(dir: &Path) -> anyhow::Result<Option<ScenarioRecord>> {
+    let path = dir.join(RESULT);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is no scenario's result", path.display()))
+}
+
+/// Whether this is the folder of one scenario.
+pub fn is_scenario(dir: &Path) -> bool {
+    dir.join(TIMELINE).is_file()
+}
+
+/// The scenario folders of a run's folder, by name.
+pub fn scenario_dirs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| is_scenario(p)).collect();
+    dirs.sort();
+    Ok(dirs)
+}
+
 /// Scenario folders of a run that have a start marker and no result: the harness died in them.
 pub fn unfinished(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };

@@ -4,11 +4,14 @@
 //! Which evidence does so stands beside each cause (`Finding::lasting`). `--full-deadline` waits all the
 //! same; both must give the same record, times apart.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::request::{Asking, watch};
-use super::until_settled;
+use super::request::watch;
+use super::{Stage, until_settled};
 use crate::diagnose;
+use crate::guest::registry_facts::RegistryFacts;
+use crate::machine::watcher::ScreenWatcher;
 use crate::outcome::{OutcomeKind, SettledBy};
 use crate::settle;
 use crate::timeline::{Observation, Seen, Source, Timeline};
@@ -17,19 +20,34 @@ use crate::witness::Witness;
 /// How long nothing may have been observed before the evidence is looked at. A guest that goes down on its
 /// own shows something within 1 s (measured on the reference guest: each phase under 0.6 s, the progress of
 /// update work every 0.5 s); three times as long for busy hosts.
-const QUIET: Duration = Duration::from_secs(3);
+pub(crate) const QUIET: Duration = Duration::from_secs(3);
+
+/// What is watched after a request.
+pub(crate) struct Watched<'a> {
+    pub(crate) timeline: &'a Timeline,
+    /// The folder of the pictures.
+    pub(crate) pictures: &'a Path,
+    /// `None` for a machine whose screen cannot be seen.
+    pub(crate) screen: Option<&'a ScreenWatcher>,
+    /// How long nothing may have been observed before the evidence is looked at.
+    pub(crate) quiet: Duration,
+    /// Wait for the deadline even when the evidence has decided.
+    pub(crate) full_deadline: bool,
+    pub(crate) stage: &'a (dyn Fn(Stage) + Sync),
+    /// What the registry said before the request.
+    pub(crate) registry: Option<&'a RegistryFacts>,
+}
 
 /// Waits until the outcome is settled, the evidence decides, or `limit` has passed.
-pub(super) async fn wait(asking: &Asking<'_>, limit: Duration) -> SettledBy {
-    let Asking { job, machine, timeline, stage, .. } = asking;
+pub(crate) async fn wait(watched: &Watched<'_>, limit: Duration) -> SettledBy {
+    let Watched { timeline, screen, quiet, stage, .. } = *watched;
     let began = Instant::now();
-    let quiet = job.scaled(QUIET);
-    let mut witness = Witness::new(asking.dir);
+    let mut witness = Witness::new(watched.pictures);
     let mut looked_at = 0;
     loop {
         let left = limit.saturating_sub(began.elapsed());
         let until_quiet = quiet.saturating_sub(silence(timeline)).max(Duration::from_millis(200));
-        let slice = if job.full_deadline { left } else { left.min(until_quiet) };
+        let slice = if watched.full_deadline { left } else { left.min(until_quiet) };
         watch(timeline, slice, stage).await;
         if settle::settled(&timeline.snapshot()).is_some() {
             return SettledBy::Event;
@@ -41,14 +59,16 @@ pub(super) async fn wait(asking: &Asking<'_>, limit: Duration) -> SettledBy {
         if silence(timeline) < quiet || began.elapsed() < quiet {
             continue;
         }
-        machine.look().await;
+        if let Some(screen) = screen {
+            screen.look().await;
+        }
         let so_far = timeline.snapshot();
         if so_far.len() == looked_at {
             continue;
         }
         looked_at = so_far.len();
         let outcome = settle::at_deadline(&so_far).kind();
-        let reading = witness.evidence(&so_far, outcome, asking.registry.clone());
+        let reading = witness.evidence(&so_far, outcome, watched.registry.cloned());
         let left = limit.saturating_sub(began.elapsed());
         // Reading a dozen pictures may take longer than the deadline is away.
         let evidence = tokio::select! {

@@ -7,7 +7,7 @@
 mod after;
 mod boot;
 mod conclude;
-mod early;
+pub(crate) mod early;
 mod request;
 
 use std::path::Path;

@@ -8,15 +8,11 @@ use serde_json::json;
 
 use super::{Job, Stage, early};
 use crate::guest::registry_facts::RegistryFacts;
-use crate::machine::{Machine, QMP_LIMIT, acpi};
+use crate::machine::{Machine, QMP_LIMIT, button};
 use crate::outcome::{Phase, SettledBy};
 use crate::scenario::{FollowUp, HostAct, RequestMeans};
 use crate::settle::{self, PLUG};
 use crate::timeline::{Seen, Source, Timeline};
-
-/// How long a press may wait in PWRBTN_STS before it counts as not taken. The reference guest takes it in 2
-/// to 30 ms; a press that still waits after this was seen to wait for ever (findings, ReactOS).
-const TAKE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What is asked, of whom, and who is told.
 pub(super) struct Asking<'a> {
@@ -53,7 +49,7 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
         asking.machine.look().await;
         asking.act(follow_up, &mut number).await?;
     }
-    Ok(early::wait(&asking, deadline.saturating_sub(began.elapsed())).await)
+    Ok(early::wait(&asking.watched(), deadline.saturating_sub(began.elapsed())).await)
 }
 
 /// Presses the key that lights a display, where the press policy has one, and waits a moment.
@@ -72,6 +68,18 @@ pub(super) async fn wake(
 }
 
 impl Asking<'_> {
+    fn watched(&self) -> early::Watched<'_> {
+        early::Watched {
+            timeline: self.timeline,
+            pictures: self.dir,
+            screen: Some(self.machine.screen()),
+            quiet: self.job.scaled(early::QUIET),
+            full_deadline: self.job.full_deadline,
+            stage: self.stage,
+            registry: self.registry.as_ref(),
+        }
+    }
+
     /// Whether the outcome is settled after so long, or earlier.
     async fn settles_within(&self, span: Duration) -> bool {
         watch(self.timeline, self.job.scaled(span), self.stage).await;
@@ -121,13 +129,8 @@ async fn ask(
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
     match by {
         RequestMeans::AcpiButton => {
-            let listens = note_registers(machine, timeline).await;
-            let from = timeline.len();
-            requested("system_powerdown");
-            machine.press_power_button().await.context("pressing the power button")?;
-            if listens {
-                see_it_taken(machine, timeline, from).await;
-            }
+            let base = Some(machine.pm_base);
+            button::press(&machine.qmp, base, timeline, number).await.context("pressing the power button")?;
         }
         RequestMeans::GuestAgent => {
             requested("guest-shutdown");
@@ -143,39 +146,6 @@ async fn ask(
         }
     }
     Ok(())
-}
-
-async fn registers(machine: &Machine) -> Option<acpi::ButtonRegisters> {
-    acpi::read(&machine.qmp, machine.pm_base, QMP_LIMIT).await.ok().flatten()
-}
-
-/// Notes the registers; true when the guest listens to the button.
-async fn note_registers(machine: &Machine, timeline: &Timeline) -> bool {
-    let Some(now) = registers(machine).await else { return false };
-    timeline.add(Source::Qmp, Seen::ButtonRegisters { enabled: now.enabled, pending: now.pending });
-    now.enabled
-}
-
-/// After a press to a guest that listened: QEMU sets PWRBTN_STS when it handles the request in its main loop,
-/// which the POWERDOWN event after place `from` tells; the guest's driver clears it when it takes the press.
-async fn see_it_taken(machine: &Machine, timeline: &Timeline, from: usize) {
-    let powerdown = |o: &crate::timeline::Observation| match &o.what {
-        Seen::QmpEvent { name, .. } => (name == "POWERDOWN").then_some(()),
-        _ => None,
-    };
-    if timeline.wait_from(from, TAKE_LIMIT, powerdown).await.is_none() {
-        return;
-    }
-    let began = Instant::now();
-    while began.elapsed() < TAKE_LIMIT {
-        let Some(now) = registers(machine).await else { return };
-        if !now.pending {
-            timeline.add(Source::Qmp, Seen::PressTaken);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    note_registers(machine, timeline).await;
 }
 
 /// Waits until the outcome is settled, at most `limit`, and tells each new phase.

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 mod confusion;
+pub(crate) mod diagnosis;
 pub(crate) mod live;
 mod medians;
 pub(crate) mod summary;

@@ -41,6 +41,14 @@ pub enum QmpError {
         /// Why.
         source: std::io::Error,
     },
+    /// Connected, and no greeting came: QEMU serves one client per socket, and may be serving another.
+    #[error("no QMP greeting at {path} within {limit:?}; nothing came")]
+    Silent {
+        /// Socket path.
+        path: PathBuf,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The first line was not a QMP greeting.
     #[error("no QMP greeting at {path} within {limit:?}; first came {seen}")]
     Greeting {
@@ -115,7 +123,7 @@ impl QmpClient {
         let mut reader = BufReader::new(read);
         let greeting = |seen: String| QmpError::Greeting { path: path.to_owned(), limit, seen };
         let first = match tokio::time::timeout(limit, next_line(&mut reader, MAX_LINE)).await {
-            Err(_) => return Err(greeting("nothing".into())),
+            Err(_) => return Err(QmpError::Silent { path: path.to_owned(), limit }),
             Ok(Err(e)) => return Err(greeting(e.to_string())),
             Ok(Ok(Line::Whole(line))) => line,
             Ok(Ok(other)) => return Err(greeting(format!("{other:?}").chars().take(80).collect())),
