@@ -16,7 +16,6 @@ fn record(dir: &Path, action: u32) {
         json!({ "at_us": 2, "source": "qmp", "seen": "button-registers", "data": { "enabled": true, "pending": false } }),
         json!({ "at_us": 3, "source": "host", "seen": "requested", "data": { "by": "system_powerdown", "number": 1 } }),
         json!({ "at_us": 4, "source": "qmp", "seen": "press-taken" }),
-        json!({ "at_us": 5, "source": "qmp", "seen": "qmp-event", "data": { "name": "VSERPORT_CHANGE", "data": { "id": "agent", "open": false } } }),
         json!({ "at_us": 6, "source": "host", "seen": "something-of-tomorrow" }),
     ];
     let lines: Vec<String> = seen.iter().map(Value::to_string).collect();
@@ -36,7 +35,8 @@ fn diagnose(dir: &Path, more: &[&str]) -> (i32, String, String) {
 
 #[rstest]
 #[case::nothing(0, "power-button-policy")]
-#[case::shut_down(3, "unknown")]
+#[case::shut_down(3, "malware")]
+#[case::undefined(7, "unknown")]
 fn the_registry_beside_the_timeline_decides(#[case] action: u32, #[case] cause: &str) {
     let dir = tempfile::tempdir().unwrap();
     record(dir.path(), action);
