@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
+//! | [`warm`] | a machine that begins where another one was ready |
+//! | [`readiness`] | from QEMU's start to a guest that is proven ready |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`record`] | what is written of a run, and its documented schema |
@@ -43,6 +45,7 @@ pub mod inject;
 pub mod live;
 pub mod machine;
 pub mod outcome;
+mod readiness;
 pub mod record;
 pub mod run;
 pub mod scenario;
@@ -51,4 +54,5 @@ pub mod settle;
 pub mod text;
 pub mod timeline;
 pub mod verdict;
+pub mod warm;
 pub mod witness;

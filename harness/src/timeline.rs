@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use softoff_guest_protocol::probe::ProbeLine;
 use tokio::sync::watch;
 
+use crate::image::Sha256Hex;
+
 /// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
 /// clock in a task bar is two tiles of a thousand.
 pub const REACTION: f32 = 0.05;
@@ -95,6 +97,16 @@ pub enum Seen {
         present: bool,
         /// What showed it.
         evidence: String,
+    },
+    /// The machine was given the devices and memory of a saved state.
+    StateLoaded {
+        /// The state's identity.
+        state: Sha256Hex,
+    },
+    /// The guest's clock was set to the host's, and asked for again.
+    ClockSet {
+        /// How far it is off then, microseconds; positive when the guest is ahead.
+        off_us: i64,
     },
     /// The guest was ready for the request.
     Ready,

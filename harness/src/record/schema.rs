@@ -125,6 +125,30 @@ pub struct Damage {
     pub trouble: Option<String>,
 }
 
+/// How a machine came to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartMode {
+    /// It booted.
+    Cold,
+    /// It began from a saved state.
+    Warm,
+}
+
+/// The start of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StartRecord {
+    /// How.
+    pub mode: StartMode,
+    /// From QEMU's start (cold: from the first instruction) to readiness, milliseconds; absent when it never was
+    /// ready, or was asked before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ms: Option<u64>,
+    /// The saved state, of a warm start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Sha256Hex>,
+}
+
 /// A file of this result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
@@ -175,8 +199,11 @@ pub struct ScenarioRecord {
     pub delivery: Delivery,
     /// What the disk shows afterwards.
     pub damage: Damage,
-    /// Cold boot to readiness, milliseconds; absent when it never was ready.
+    /// Cold boot to readiness, milliseconds; absent when it never was ready, or started warm.
     pub boot_ms: Option<u64>,
+    /// How the machine came to be ready; absent in older records, and when it was never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRecord>,
     /// How many boots were needed: more than 1 after an early kernel panic of the reference guest.
     pub boots: u32,
     /// Probe lines lost or damaged on COM1.

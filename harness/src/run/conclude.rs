@@ -11,6 +11,7 @@ use crate::outcome::{Outcome, OutcomeKind, RequestMeans, Verdict};
 use crate::record::normal;
 use crate::record::schema::{
     Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
+    StartMode,
 };
 use crate::settle::{self, Reached, Tie};
 use crate::text::printable;
@@ -103,7 +104,8 @@ pub(super) fn make_record(
         diagnosis,
         expected_cause: Some(job.scenario.expect.cause),
         damage,
-        boot_ms: story.boot_time.map(millis),
+        boot_ms: story.start.as_ref().filter(|s| s.mode == StartMode::Cold).and_then(|s| s.ready_ms),
+        start: story.start.clone(),
         boots: story.boots,
         probe_lines_damaged: u32::try_from(
             observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),

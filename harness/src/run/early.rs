@@ -7,13 +7,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::Stage;
 use super::request::watch;
-use super::{Stage, until_settled};
 use crate::diagnose;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::machine::watcher::ScreenWatcher;
 use crate::outcome::{OutcomeKind, SettledBy};
-use crate::settle;
+use crate::settle::{self, until_settled};
 use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::witness::Witness;
 

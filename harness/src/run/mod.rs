@@ -20,17 +20,18 @@ use crate::condition::{Condition, Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
-use crate::image::{GuestFamily, Image};
+use crate::image::Image;
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, Phase, SettledBy};
 use crate::record::RunStore;
-use crate::record::schema::{Damage, ScenarioRecord};
+use crate::record::schema::{Damage, ScenarioRecord, StartRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
-use crate::settle;
+use crate::settle::{self, until_settled};
 use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
+use crate::warm::WarmStates;
 use crate::witness::Witness;
 
 /// How long QEMU may take to tell its run state at the deadline.
@@ -57,6 +58,13 @@ pub enum RunEvent {
         job: JobName,
         /// Its record.
         record: Box<ScenarioRecord>,
+    },
+    /// Something worth a line that changes no result.
+    Note {
+        /// Which one.
+        job: JobName,
+        /// The line.
+        what: String,
     },
     /// The machine is kept for people; it ends when they say so.
     Kept {
@@ -92,6 +100,8 @@ pub enum Stage {
     Preparing,
     /// From QEMU's start to readiness; counts the boots.
     Booting(u32),
+    /// From QEMU's start to readiness, by a saved state.
+    Starting,
     /// Looking for the condition.
     Proving,
     /// Asked; with the last phase reached.
@@ -102,6 +112,15 @@ pub enum Stage {
 
 /// Whoever wants to know.
 pub type Listener = Arc<dyn Fn(RunEvent) + Send + Sync>;
+
+/// How a machine comes to be ready.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// By booting.
+    Cold,
+    /// From a saved state, where the scenario can and there is one.
+    Warm(Arc<WarmStates>),
+}
 
 /// One scenario to run.
 #[derive(Debug, Clone)]
@@ -124,6 +143,8 @@ pub struct Job {
     pub without_injection: bool,
     /// Keep the machine after the result, until `cancel` says to end.
     pub keep: bool,
+    /// How the machine comes to be ready.
+    pub start: Start,
 }
 
 impl Job {
@@ -145,7 +166,7 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     pub(crate) boots: u32,
-    pub(crate) boot_time: Option<Duration>,
+    pub(crate) start: Option<StartRecord>,
     pub(crate) proofs: Vec<(String, Proof)>,
     pub(crate) not_asked: Option<String>,
     pub(crate) outcome: Option<Outcome>,
@@ -193,6 +214,7 @@ pub async fn run_scenario(
     };
     // Settled here, before anything is cleaned up: what we do to QEMU from now on is not the guest's doing.
     timeline.add(Source::Host, Seen::Settled { outcome: outcome.kind().to_string() });
+    listener(RunEvent::Stage { job: name.clone(), stage: Stage::Finishing });
     let observations = timeline.snapshot();
 
     let mut damage = Damage::default();
@@ -247,7 +269,9 @@ async fn tell(
             listener(RunEvent::Stage { job: job.name(), stage });
         }
     };
-    boot::until_ready(job, dir, timeline, &stage, story, booted).await?;
+    let note = |what: String| listener(RunEvent::Note { job: job.name(), what });
+    let booting = boot::Booting { job, dir, timeline, stage: &stage, note: &note };
+    boot::until_ready(&booting, story, booted).await?;
     let Some((machine, _)) = booted.as_mut() else { anyhow::bail!("no machine was started") };
     if story.outcome.is_some() {
         return Ok(());
@@ -281,22 +305,7 @@ async fn tell(
     let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
     story.settled_by = Some(request::ask_and_watch(asking).await?);
     story.outcome = Some(outcome_now(machine, timeline).await);
-    stage(Stage::Finishing);
-    machine.look().await;
     Ok(())
-}
-
-/// Returns when the machine has ended by itself.
-async fn until_settled(timeline: &Timeline) -> Outcome {
-    let mut changed = timeline.subscribe();
-    loop {
-        changed.mark_unchanged();
-        if let Some(outcome) = settle::settled(&timeline.snapshot()) {
-            return outcome;
-        }
-        // The time-out only covers a sender that has gone.
-        let _more = tokio::time::timeout(Duration::from_secs(5), changed.changed()).await;
-    }
 }
 
 /// The outcome at the deadline. That a machine still runs is asked of QEMU, not concluded from silence: a
@@ -367,9 +376,4 @@ async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: wat
         _ = ended => {}
         () = stopped(&mut cancel) => {}
     }
-}
-
-/// Whether a family's guests tell their readiness on COM1.
-pub(crate) fn speaks_probe(family: GuestFamily) -> bool {
-    family == GuestFamily::Reference
 }

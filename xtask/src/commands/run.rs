@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
-use softoff_harness::host::HostFingerprint;
+use softoff_harness::host::{HostFingerprint, qemu_version};
 use softoff_harness::image::Image;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::run::{Job, Start, run_scenario};
 use softoff_harness::scenario::Scenario;
+use softoff_harness::warm::{Missing, WarmStates, stays_cold};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -23,6 +24,9 @@ use crate::{Failure, host_tools, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What saved machine states may take in the cache, bytes. One of the reference guest's takes some 400 MB.
+const STATES_LIMIT: u64 = 4 << 30;
 
 /// Run scenarios: boot, inject, press the power button, record what happened
 ///
@@ -63,6 +67,9 @@ pub(crate) struct Args {
     /// Keep each guest running after its result, and print how to attach; Ctrl-C ends it
     #[arg(long)]
     keep: bool,
+    /// How machines come to be ready. A scenario whose condition is put into the disk always boots
+    #[arg(long, value_enum, default_value_t = StartChoice::Auto)]
+    start: StartChoice,
     /// Print run.json to standard output
     #[arg(long)]
     json: bool,
@@ -84,6 +91,16 @@ enum Accel {
     Tcg,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StartChoice {
+    /// By booting
+    Cold,
+    /// From a saved state; one cold boot makes it where the cache has none
+    Warm,
+    /// From a saved state where there is one, or where two runs or more would use it
+    Auto,
+}
+
 fn scale(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=1000.0).contains(&factor) { Ok(factor) } else { Err("must be between 0.1 and 1000".into()) }
@@ -102,7 +119,8 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
-    let jobs = plan(args, &scenarios, &images, accelerator);
+    let mut jobs = plan(args, &scenarios, &images, accelerator);
+    choose_start(args.start, &mut jobs)?;
     if jobs.is_empty() {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
         return Err(Failure::Usage(anyhow!(what)));
@@ -204,11 +222,41 @@ fn plan(
                     full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
                     keep: args.keep,
+                    start: Start::Cold,
                 });
             }
         }
     }
     jobs
+}
+
+/// Gives every job the saved states, unless all are to boot.
+fn choose_start(choice: StartChoice, jobs: &mut [Job]) -> anyhow::Result<()> {
+    let can = |job: &&Job| stays_cold(&job.scenario, &job.image, job.without_injection).is_none();
+    let able = jobs.iter().filter(can).count();
+    let missing = match choice {
+        StartChoice::Cold => return Ok(()),
+        StartChoice::Auto if able < 2 => Missing::BootCold,
+        StartChoice::Auto | StartChoice::Warm => Missing::Make,
+    };
+    if choice == StartChoice::Warm {
+        let mut cold: Vec<_> = jobs.iter().filter(|job| !can(job) && job.repeat == 1).collect();
+        cold.dedup_by_key(|job| &job.scenario.name);
+        for job in cold {
+            let why = stays_cold(&job.scenario, &job.image, job.without_injection).unwrap_or_default();
+            eprintln!("note: {} boots cold: {why}", job.scenario.name);
+        }
+    }
+    let states = Arc::new(warm_states(missing)?);
+    jobs.iter_mut().for_each(|job| job.start = Start::Warm(states.clone()));
+    Ok(())
+}
+
+/// The saved states of the cache.
+pub(crate) fn warm_states(missing: Missing) -> anyhow::Result<WarmStates> {
+    let qemu = qemu_version(Path::new(QEMU))?;
+    let dir = softoff_images::cache::states(&softoff_images::cache::cache_root());
+    Ok(WarmStates::new(dir, STATES_LIMIT, qemu, missing))
 }
 
 async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
