@@ -201,7 +201,7 @@ mod tests {
         let states = |limit| WarmStates::new(dir.path().into(), limit, "7.2".into(), Missing::BootCold);
         states(4 << 20).evict(&key);
         assert!(old.exists() && older.exists());
-        states(1100 << 10).evict(&key);
+        states(1050 << 10).evict(&key);
         assert!(old.exists() && !older.exists() && newest.exists());
         states(0).evict(&key);
         assert!(!old.exists() && newest.exists());
