@@ -251,6 +251,13 @@ impl Timeline {
         self.count.send_replace(list.len());
     }
 
+    /// How long ago the newest observation was made; since the start where there is none.
+    pub fn silence(&self) -> Duration {
+        let list = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = list.iter().map(Observation::at).max().unwrap_or_default();
+        self.clock.now().saturating_sub(newest)
+    }
+
     /// Everything so far, ordered by time.
     pub fn snapshot(&self) -> Vec<Observation> {
         let mut list = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();

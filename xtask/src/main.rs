@@ -36,6 +36,8 @@ enum Command {
     Diagnose(commands::diagnose::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
+    /// Compare speed with peers and limits
+    Bench(commands::bench::Args),
     /// Build and show images
     Image(commands::image::Args),
     /// Show and prune the cache
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
+        Command::Bench(args) => commands::bench::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),
     };

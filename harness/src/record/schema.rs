@@ -10,6 +10,7 @@ use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
 use crate::machine::accel::Accelerator;
 use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
+use crate::pressure::HostPressure;
 use crate::scenario::{RequestMeans, ScenarioName};
 use crate::settle::Reached;
 use crate::timeline::Source;
@@ -59,6 +60,9 @@ pub struct RequestRef {
     pub gap_ms: u64,
     /// How long after the first the outcome was waited for, milliseconds.
     pub deadline_ms: u64,
+    /// Whether that is not the definition's but comes from earlier runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deadline_from_history: bool,
 }
 
 /// When each phase was reached, milliseconds from the first request; absent when it was not observed.
@@ -208,6 +212,14 @@ pub struct ScenarioRecord {
     pub boots: u32,
     /// Probe lines lost or damaged on COM1.
     pub probe_lines_damaged: u32,
+    /// What else the host had to do between the request and the outcome; absent in older records, and when
+    /// nothing was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_pressure: Option<HostPressure>,
+    /// Memory of its own that QEMU had when the outcome was settled, MiB; absent in older records, and when it had
+    /// gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_memory_mib: Option<u64>,
     /// Wall time of the whole scenario, milliseconds.
     pub wall_ms: u64,
     /// Factor on every time limit.

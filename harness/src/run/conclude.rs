@@ -72,7 +72,8 @@ pub(super) fn make_record(
             by: request.by,
             presses: request.presses,
             gap_ms: millis(request.gap.0),
-            deadline_ms: millis(job.scaled(request.deadline.0)),
+            deadline_ms: millis(job.deadline()),
+            deadline_from_history: job.deadline.is_some(),
         },
         accel: job.accelerator,
         verdict: judgement.verdict,
@@ -111,6 +112,8 @@ pub(super) fn make_record(
             observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),
         )
         .unwrap_or(u32::MAX),
+        host_pressure: story.pressure.clone(),
+        machine_memory_mib: story.memory_mib,
         wall_ms: millis(wall),
         deadline_scale: job.deadline_scale,
         attachments: attachments(observations, &dir),

@@ -25,6 +25,7 @@ use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, Phase, SettledBy};
+use crate::pressure::{self, HostPressure, PressureMark};
 use crate::record::RunStore;
 use crate::record::schema::{Damage, ScenarioRecord, StartRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
@@ -36,6 +37,10 @@ use crate::witness::Witness;
 
 /// How long QEMU may take to tell its run state at the deadline.
 const STATE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long nothing may be observed of a guest that was asked before it counts as quiet. A guest on its way down
+/// shows something every 0.6 s (measured on the reference guest under TCG).
+pub const QUIET: Duration = Duration::from_secs(1);
 
 /// What the engine tells while it works; the terminal, the JSON and the reports listen to the same stream.
 #[derive(Debug, Clone)]
@@ -106,6 +111,8 @@ pub enum Stage {
     Proving,
     /// Asked; with the last phase reached.
     Waiting(Phase),
+    /// Asked, and nothing was observed for [`QUIET`]: the guest waits for something, and needs no processor.
+    Quiet,
     /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
     Finishing,
 }
@@ -145,6 +152,8 @@ pub struct Job {
     pub keep: bool,
     /// How the machine comes to be ready.
     pub start: Start,
+    /// A deadline from earlier runs, instead of the definition's.
+    pub deadline: Option<Duration>,
 }
 
 impl Job {
@@ -155,6 +164,11 @@ impl Job {
             image: self.image.manifest.name.clone(),
             repeat: self.repeat,
         }
+    }
+
+    /// How long after the first request the outcome is waited for.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.scaled(self.deadline.unwrap_or(self.scenario.request.deadline.0))
     }
 
     pub(crate) fn scaled(&self, limit: Duration) -> Duration {
@@ -174,6 +188,8 @@ pub(crate) struct Story {
     /// Before the boot, and then after the end.
     pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
+    pub(crate) pressure: Option<HostPressure>,
+    pub(crate) memory_mib: Option<u64>,
 }
 
 /// Runs one job. `None` when it was cancelled; the machine is gone then, and the start marker without a
@@ -219,6 +235,7 @@ pub async fn run_scenario(
 
     let mut damage = Damage::default();
     if let Some((machine, folder)) = booted.as_mut() {
+        story.memory_mib = pressure::own_memory_mib(machine.pid);
         if job.keep && machine.is_running() {
             keep(job, machine, listener, cancel.clone()).await;
         }
@@ -302,9 +319,11 @@ async fn tell(
     request::wake(job, machine, timeline, &stage).await?;
     note_state(machine, timeline).await;
     let registry = story.registry.clone();
+    let (pid, before) = (machine.pid, PressureMark::now(machine.pid));
     let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
     story.settled_by = Some(request::ask_and_watch(asking).await?);
     story.outcome = Some(outcome_now(machine, timeline).await);
+    story.pressure = Some(before.until(&PressureMark::now(pid)));
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
         without_injection,
         keep: false,
         start: Start::Cold,
+        deadline: None,
     }
 }
 

@@ -105,6 +105,7 @@ fn stage_text(stage: &Stage) -> String {
         Stage::Proving => "ready; proving the condition".into(),
         Stage::Waiting(Phase::Request) => "asked; waiting".into(),
         Stage::Waiting(phase) => format!("{phase}; waiting"),
+        Stage::Quiet => "waiting; nothing moves".into(),
         Stage::Finishing => "settled; reading evidence".into(),
     }
 }
