@@ -50,3 +50,49 @@ impl StateKey {
         StateKey { hash: Sha256Hex::of_bytes(facts.as_bytes()), facts }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{GuestFamily, MachineFacts, Manifest};
+
+    fn image(memory_mib: u32, dir: &str) -> Image {
+        let hash = |text: &str| Sha256Hex::of_bytes(text.as_bytes());
+        Image {
+            dir: dir.into(),
+            id: hash("image"),
+            manifest: Manifest {
+                schema: 1,
+                name: "x".into(),
+                family: GuestFamily::Reference,
+                machine: MachineFacts {
+                    machine: "pc".into(),
+                    tcg_cpu: "qemu64".into(),
+                    smp: 1,
+                    memory_mib,
+                    vga: "std".into(),
+                    tpm: false,
+                },
+                boot: crate::image::Boot::Bios,
+                system_disk: "system.qcow2".into(),
+                files: Default::default(),
+                recipe: hash(""),
+                quirks: vec![],
+                provenance: Default::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn another_machine_is_another_key_and_another_place_is_not() {
+        let key = |image: &Image, qemu: &str, accel| StateKey::of(image, accel, qemu).hash;
+        let same = key(&image(512, "/a"), "7.2.22", Accelerator::Tcg);
+        assert_eq!(key(&image(512, "/b"), "7.2.22", Accelerator::Tcg), same);
+        assert_ne!(key(&image(513, "/a"), "7.2.22", Accelerator::Tcg), same);
+        assert_ne!(key(&image(512, "/a"), "7.2.23", Accelerator::Tcg), same);
+        assert_ne!(key(&image(512, "/a"), "7.2.22", Accelerator::Kvm), same);
+        let mut other = image(512, "/a");
+        other.id = Sha256Hex::of_bytes(b"other");
+        assert_ne!(key(&other, "7.2.22", Accelerator::Tcg), same);
+    }
+}
