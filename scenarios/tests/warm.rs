@@ -30,8 +30,8 @@ fn job(name: &str, states: &Arc<WarmStates>) -> Job {
 
 /// The only state in a folder of states.
 fn folder(dir: &Path) -> PathBuf {
-    let entries = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.path());
-    entries.filter(|p| p.join("state.json").exists()).next().expect("a saved state")
+    let mut entries = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.path());
+    entries.find(|p| p.join("state.json").exists()).expect("a saved state")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,19 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Gives pictures and disk blocks back to the system as soon as they are freed. By default glibc keeps them: its
+/// threshold grows to the largest block ever freed, for each of a dozen threads; four machines then cost 87 MB
+/// (measured).
+fn keep_memory_small() {
+    // SAFETY: mallopt only sets parameters of malloc, and no other thread runs yet.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 128 << 10);
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2);
+    }
+}
+
 fn main() -> ExitCode {
+    keep_memory_small();
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => commands::run::execute(&args),
