@@ -42,6 +42,37 @@ fn settling(after: &[Observation]) -> Option<Duration> {
     Some(end.at())
 }
 
+/// Where the overhead is, in the order of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Folder, overlay, injection: until QEMU starts.
+    pub preparing: Duration,
+    /// From readiness, or the last proof, to the request: run state, picture, registers.
+    pub looking: Duration,
+    /// From the settled outcome to the end of the QEMU process.
+    pub ending: Duration,
+    /// After that: disk, screens, diagnosis, record.
+    pub reading: Duration,
+}
+
+/// The overhead of a run by its parts; `None` when it was not asked, or QEMU's end was not seen.
+pub fn parts(record: &ScenarioRecord, observations: &[Observation]) -> Option<Parts> {
+    let last =
+        |wanted: fn(&Seen) -> bool| observations.iter().rfind(|o| wanted(&o.what)).map(Observation::at);
+    let first =
+        |wanted: fn(&Seen) -> bool| observations.iter().find(|o| wanted(&o.what)).map(Observation::at);
+    let asked = first(|s| matches!(s, Seen::Requested { .. }))?;
+    let begun = last(|s| matches!(s, Seen::Ready | Seen::Proof { .. })).unwrap_or(asked);
+    let settled = last(|s| matches!(s, Seen::Settled { .. }))?;
+    let exited = last(|s| matches!(s, Seen::ProcessExited { .. }))?.max(settled);
+    Some(Parts {
+        preparing: last(|s| matches!(s, Seen::MachineStarted { .. }))?,
+        looking: asked.saturating_sub(begun),
+        ending: exited - settled,
+        reading: Duration::from_millis(record.wall_ms).saturating_sub(exited),
+    })
+}
+
 /// Wall time without the guest's; `None` when nothing was asked.
 pub fn overhead(record: &ScenarioRecord, observations: &[Observation]) -> Option<Duration> {
     Some(Duration::from_millis(record.wall_ms).saturating_sub(guest_time(observations)?))

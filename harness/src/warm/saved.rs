@@ -158,6 +158,13 @@ impl SavedState {
     }
 }
 
+/// The image that the state in a folder was saved of; `None` when its manifest cannot be read.
+pub(super) fn image_of(dir: &Path) -> Option<Sha256Hex> {
+    let manifest: StateManifest = serde_json::from_slice(&std::fs::read(dir.join(MANIFEST)).ok()?).ok()?;
+    let image = manifest.facts.lines().find_map(|line| line.strip_prefix("image "))?;
+    Some(Sha256Hex(image.to_owned()))
+}
+
 /// The hash of what a file reads as, whatever its holes: blocks of zeros count by their place only, so that a
 /// file of 1 GiB with 400 MB in it costs 400 MB of hashing.
 pub(super) fn content_hash(path: &Path) -> anyhow::Result<Sha256Hex> {

@@ -156,6 +156,15 @@ impl WarmStates {
     }
 }
 
+/// Removes the states in `dir` that were not saved of one of these images, and half-made ones; returns the folders
+/// that went. For when nobody makes one.
+pub fn prune(dir: &Path, keep: &[Sha256Hex]) -> Vec<PathBuf> {
+    sweep(dir);
+    let kept = |folder: &PathBuf| super::saved::image_of(folder).is_some_and(|image| keep.contains(&image));
+    let doomed = folders(dir).into_iter().filter(|folder| !kept(folder));
+    doomed.filter(|folder| std::fs::remove_dir_all(folder).is_ok()).collect()
+}
+
 /// Half-made states of makers that died; under the lock nobody else makes one.
 fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -205,6 +214,27 @@ mod tests {
         assert!(old.exists() && !older.exists() && newest.exists());
         states(0).evict(&key);
         assert!(!old.exists() && newest.exists());
+    }
+
+    #[test]
+    fn states_of_other_images_are_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = |text: &str| Sha256Hex::of_bytes(text.as_bytes());
+        let of = |name: &str| {
+            let folder = state(dir.path(), name, 1, 1);
+            let facts = format!("format 1\nimage {}\nqemu 7\n", image(name));
+            let manifest = serde_json::json!({
+                "facts": facts, "base": "/", "boot_ms": 1, "files": [], "screen": "", "spoken": [], "registry": null
+            });
+            std::fs::write(folder.join(MANIFEST), manifest.to_string()).unwrap();
+            folder
+        };
+        let (today, older) = (of("today"), of("older"));
+        let damaged = state(dir.path(), "damaged", 1, 1);
+        let mut gone = prune(dir.path(), &[image("today")]);
+        gone.sort();
+        assert_eq!(gone, [damaged, older]);
+        assert!(today.exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use softoff_harness::image::Image;
 
 use crate::Failure;
 use crate::ui::table;
@@ -22,7 +23,7 @@ pub(crate) struct Args {
 enum Command {
     /// Show what is in the cache
     List,
-    /// Remove images of older recipes and half-built folders
+    /// Remove images of older recipes, machine states of other images, and half-built folders
     Prune {
         /// Remove everything, downloads and tool chains too
         #[arg(long)]
@@ -79,6 +80,15 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
             .filter(|p| *p != current)
             .collect()
     };
+    let states = softoff_images::cache::states(root);
+    if !all {
+        let before = size(&states);
+        let today = Image::open_unverified(&current).ok().map(|image| image.id);
+        for folder in softoff_harness::warm::prune(&states, today.as_slice()) {
+            println!("removed {}", folder.display());
+        }
+        freed += before.saturating_sub(size(&states));
+    }
     for path in doomed {
         let bytes = size(&path);
         let removed =

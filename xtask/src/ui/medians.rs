@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table};
 use softoff_harness::outcome::Phase;
 use softoff_harness::record::RunRecord;
-use softoff_harness::record::schema::{PhaseTimes, ScenarioRecord};
+use softoff_harness::record::schema::{PhaseTimes, ScenarioRecord, StartMode};
 
 use super::summary::is_asked;
 use super::table;
@@ -38,7 +38,10 @@ impl std::fmt::Display for Spread {
 /// A row for each phase that a scenario's repeats reached on an image; `None` when none was asked.
 pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
     let asked: Vec<&ScenarioRecord> = run.results.iter().filter(|r| is_asked(r)).collect();
-    let name = |r: &ScenarioRecord| (r.scenario.to_string(), r.image.name.clone());
+    // A warm guest's times are its own: under TCG the code it runs is translated anew.
+    let warm = |r: &ScenarioRecord| r.start.as_ref().is_some_and(|s| s.mode == StartMode::Warm);
+    let mark = |r: &ScenarioRecord| if warm(r) { " (warm)" } else { "" };
+    let name = |r: &ScenarioRecord| (format!("{}{}", r.scenario, mark(r)), r.image.name.clone());
     let mut names: Vec<(String, String)> = asked.iter().map(|r| name(r)).collect();
     names.sort();
     names.dedup();

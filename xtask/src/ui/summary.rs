@@ -18,6 +18,19 @@ pub(super) fn is_asked(result: &ScenarioRecord) -> bool {
     said && result.last_phase.is_some()
 }
 
+fn disturbed(result: &ScenarioRecord) -> bool {
+    result.host_pressure.as_ref().is_some_and(|p| p.disturbed)
+}
+
+/// From the request to S5, with a mark where the host disturbed it.
+fn time_to_off(result: &ScenarioRecord) -> String {
+    let mark = if disturbed(result) { " ~" } else { "" };
+    match result.phases.powered_off_ms {
+        Some(ms) => format!("{}{mark}", seconds(Duration::from_millis(ms))),
+        None => "-".to_owned(),
+    }
+}
+
 /// The tables, and one line of counts.
 pub(crate) fn render(run: &RunRecord) -> String {
     let rows = run.results.iter().map(|r| {
@@ -30,7 +43,7 @@ pub(crate) fn render(run: &RunRecord) -> String {
             r.image.name.clone(),
             r.outcome.kind().to_string(),
             live::verdict(r.verdict),
-            r.phases.powered_off_ms.map_or("-".to_owned(), |ms| seconds(Duration::from_millis(ms))),
+            time_to_off(r),
             r.last_phase.map_or("-".to_owned(), |p| p.to_string()),
             cause,
         ]
@@ -66,6 +79,12 @@ pub(crate) fn render(run: &RunRecord) -> String {
     if run.interrupted {
         out.push_str("; interrupted, so this is partial");
     }
+    let marked = run.results.iter().filter(|r| disturbed(r)).count();
+    if marked > 0 {
+        out.push_str(&format!(
+            "\n~ {marked} timings were disturbed: the guest waited for a processor; --jobs 1 measures"
+        ));
+    }
     if run.results.iter().any(|r| r.image.family == GuestFamily::Reference) {
         out.push_str("\nreference results come from Softoff's reference guest; they are not Windows results");
     }
@@ -74,8 +93,20 @@ pub(crate) fn render(run: &RunRecord) -> String {
 
 #[cfg(test)]
 mod tests {
+    use softoff_harness::pressure::HostPressure;
+
     use super::*;
     use crate::ui::testing::{result, run};
+
+    #[test]
+    fn a_disturbed_time_is_marked() {
+        let quiet = result("control", 1, Cause::None, Cause::None);
+        let mut slow = result("control", 2, Cause::None, Cause::None);
+        slow.host_pressure = Some(HostPressure { disturbed: true, ..HostPressure::default() });
+        assert!(!render(&run([quiet.clone()])).contains('~'));
+        let text = render(&run([quiet, slow]));
+        assert!(text.contains(" s ~") && text.contains("1 timings were disturbed"), "{text}");
+    }
 
     #[test]
     fn only_repeats_are_compared() {

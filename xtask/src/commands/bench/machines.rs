@@ -10,7 +10,7 @@ use softoff_harness::image::Image;
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::outcome::Verdict;
-use softoff_harness::record::overhead::{overhead, record_latency};
+use softoff_harness::record::overhead::{Parts, overhead, parts, record_latency};
 use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::StartMode;
 use softoff_harness::record::{RunStore, ScenarioRecord, read_timeline};
@@ -142,7 +142,21 @@ pub(super) async fn overheads(bench: &Bench) -> anyhow::Result<Row> {
     let done = bench.warm(bench.samples).await?;
     let times = done.iter().filter_map(|d| overhead(&d.record, &d.seen)).collect();
     let limit = Duration::from_millis(150);
-    Ok(Row::limited("overhead", "wall time of a warm scenario without the guest's / limit", &times, limit))
+    let parts: Vec<Parts> = done.iter().filter_map(|d| parts(&d.record, &d.seen)).collect();
+    let part = |of: fn(&Parts) -> Duration| {
+        let median = parts.iter().map(of).collect::<Samples>().median().unwrap_or_default();
+        figure(median.as_secs_f64(), Unit::Seconds)
+    };
+    let note = format!(
+        "before QEMU {}, before the press {}, ending QEMU {}, disk to record {}",
+        part(|p| p.preparing),
+        part(|p| p.looking),
+        part(|p| p.ending),
+        part(|p| p.reading)
+    );
+    let row =
+        Row::limited("overhead", "a warm scenario's wall time without the guest's / limit", &times, limit);
+    Ok(row.note(note))
 }
 
 /// (c) From QEMU's SHUTDOWN event to the recorded outcome.
