@@ -14,7 +14,7 @@ const COUNT: u32 = 5;
 /// of a cluster.
 const PAYLOAD: usize = 10_000;
 
-/// Writes them anew and tells. Those of an earlier boot go first: whoever wants them reads the disk before this.
+/// Writes them anew and tells: whoever wants those of an earlier boot reads the disk before this.
 pub(crate) fn write() {
     match write_to(&volume::on_c(FOLDER)) {
         Ok(()) => log::probe(ProbeEvent::DocumentsWritten { flushed: COUNT, unflushed: COUNT }),
@@ -24,22 +24,26 @@ pub(crate) fn write() {
     volume::mark_in_use();
 }
 
+/// The names go to the disk first, empty: what is lost later is content, and never half a folder, which ntfs3 (without
+/// a journal) would leave behind and could not read again.
 fn write_to(folder: &Path) -> anyhow::Result<()> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).context("the documents of an earlier boot stay")?;
-    }
     std::fs::create_dir_all(folder)?;
-    for number in 1..=COUNT {
-        for kind in [Kind::Flushed, Kind::Unflushed] {
-            let document = Document { kind, number };
-            let path = folder.join(document.file_name());
-            let bytes = document.encode(&payload(number));
-            match kind {
-                Kind::Flushed => volume::write_flushed(&path, &bytes),
-                Kind::Unflushed => std::fs::write(&path, &bytes),
-            }
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    let documents: Vec<Document> = [Kind::Flushed, Kind::Unflushed]
+        .into_iter()
+        .flat_map(|kind| (1..=COUNT).map(move |number| Document { kind, number }))
+        .collect();
+    for document in &documents {
+        let path = folder.join(document.file_name());
+        volume::write_flushed(&path, &[]).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    for document in &documents {
+        let path = folder.join(document.file_name());
+        let bytes = document.encode(&payload(document.number));
+        match document.kind {
+            Kind::Flushed => volume::write_flushed(&path, &bytes),
+            Kind::Unflushed => std::fs::write(&path, &bytes),
         }
+        .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -55,11 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_document_reads_back_and_earlier_ones_are_gone() {
+    fn every_document_reads_back_and_earlier_ones_are_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("LostWrite");
         std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("flushed-099.txt"), "old").unwrap();
+        std::fs::write(folder.join("flushed-001.txt"), "x".repeat(20_000)).unwrap();
         write_to(&folder).unwrap();
         let mut found: Vec<Document> = std::fs::read_dir(&folder)
             .unwrap()

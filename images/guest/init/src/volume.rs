@@ -5,7 +5,7 @@
 //! flushed here is followed by [`mark_in_use`]; syncing the partition's device does not touch the mark.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,8 +15,8 @@ use softoff_guest_protocol::probe::ProbeEvent;
 use crate::ntfs_mark::Mark;
 use crate::{block, log, wine};
 
-/// The file that is made again to have the mark set.
-const BOOT_FILE: &str = "softoff/boot.txt";
+/// The file that is made and removed to have the mark set.
+const PASSING_FILE: &str = "softoff/mark.tmp";
 
 /// Mounts C:, after a check when it is marked dirty.
 ///
@@ -65,25 +65,34 @@ pub(crate) fn mark_in_use() {
     }
 }
 
+/// Making a name is a change that sets the mark (writing into a file is none), and with its removal nothing is left
+/// half on the disk: syncing the device writes index blocks, but not the file records that ntfs3 holds back.
 fn try_mark() -> anyhow::Result<()> {
-    let file = on_c(BOOT_FILE);
-    // Making and removing a name are the changes that set the mark; writing into a file is not.
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("the old mark"),
-        _ => {}
-    }
-    writeln!(File::create(&file)?, "up_ms={}", log::up_ms())?;
+    let file = on_c(PASSING_FILE);
+    File::create(&file)?;
+    std::fs::remove_file(&file)?;
     let mut device = File::open(block::system_partition()?)?;
     device.sync_all()?;
     anyhow::ensure!(Mark::read(&mut device)?.is_dirty(), "ntfs3 did not set it");
     Ok(())
 }
 
-/// Writes a file and flushes it. [`mark_in_use`] must follow.
+/// Writes a file and flushes it with its name, as FlushFileBuffers does on Windows. [`mark_in_use`] must follow.
+///
+/// Flushed after it was closed: closing gives back what ntfs3 allocated in advance, and a record on the disk that still
+/// owns those clusters is an error to the next mount, which then never takes the dirty mark away (measured).
 pub(crate) fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    std::fs::write(path, bytes)?;
+    File::open(path)?.sync_all()?;
+    flush_names(path)
+}
+
+/// Flushes the folders that a path leads through. Without it a new file has its content on the disk and no name.
+pub(crate) fn flush_names(path: &Path) -> io::Result<()> {
+    path.ancestors()
+        .skip(1)
+        .take_while(|folder| folder.starts_with(wine::DRIVE_C))
+        .try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
 /// The place of a path on C:, with slashes. Names ignore case, as on Windows: Wine made some of the folders.
