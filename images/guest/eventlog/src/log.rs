@@ -90,6 +90,11 @@ impl<F: Read + Write + Seek> Log<F> {
         Ok(number)
     }
 
+    /// The file, to be flushed.
+    pub fn file(&self) -> &F {
+        &self.file
+    }
+
     /// Closes the log: it is not in use any more. Gives the file back, to be flushed.
     pub fn close(mut self) -> Result<F, LogError> {
         self.write_header(false)?;

@@ -25,12 +25,8 @@ fn sample() -> Option<Vec<u8>> {
     let bytes = std::fs::read(&path).ok();
     if bytes.is_none() {
         // Past the test harness, which would keep the words of a test that passes to itself.
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED, nothing was checked: the sample {} is not there",
-            path.display()
-        )
-        .unwrap();
+        let line = format!("SKIPPED, nothing was checked: the sample {} is not there\n", path.display());
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     bytes
 }
