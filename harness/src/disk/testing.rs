@@ -57,8 +57,16 @@ pub(crate) fn hive_with_room(values: &[(&str, &str, RegistryValue)]) -> Vec<u8> 
 pub(crate) fn sample(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples").join(name);
     if !path.exists() {
-        println!("skipped: samples not found");
+        // Straight to standard error: what goes through `println!` is kept back for a test that passes.
+        let _nobody_may_listen = writeln!(
+            std::io::stderr(),
+            "NOT COVERED: the real sample {name} is not at {}; generated hives and logs stand in for it",
+            path.display()
+        );
         return None;
+    }
+    if !name.ends_with(".xz") {
+        return Some(std::fs::read(&path).unwrap());
     }
     let output = Command::new("xz").arg("-dc").arg(&path).output();
     let output = output.unwrap_or_else(|e| panic!("cannot run xz: {e}; next: apt-get install xz-utils"));

@@ -91,7 +91,7 @@ fn from_software(hive: &OpenHive<'_>) -> (RegistryFacts, Option<String>) {
         auto_admin_logon: hive.text(WINLOGON, "AutoAdminLogon"),
         shutdown_reason_on: reliability("ShutdownReasonOn"),
         shutdown_reason_ui: reliability("ShutdownReasonUI"),
-        reboot_pending: hive.subkeys(REBOOT_PENDING).is_some(),
+        reboot_pending: hive.has_key(REBOOT_PENDING),
         video_idle: policy(VIDEOIDLE),
         auto_end_tasks: None,
         preshutdown: Vec::new(),
@@ -108,10 +108,6 @@ fn scheme_setting(hive: &OpenHive<'_>, group: &str, setting: &str) -> Option<(u3
 }
 
 fn preshutdown(hive: &OpenHive<'_>) -> Vec<PreshutdownService> {
-    let names = hive.subkeys(SERVICES).unwrap_or_default();
-    let service = |name: String| {
-        let timeout_ms = hive.dword(&format!(r"{SERVICES}\{name}"), "PreshutdownTimeout")?;
-        Some(PreshutdownService { name, timeout_ms })
-    };
-    names.into_iter().filter_map(service).collect()
+    let found = hive.dwords_below(SERVICES, "PreshutdownTimeout");
+    found.into_iter().map(|(name, timeout_ms)| PreshutdownService { name, timeout_ms }).collect()
 }
