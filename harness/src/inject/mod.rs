@@ -22,8 +22,8 @@ pub use error::{InjectError, Refusal};
 
 use crate::disk::registry::{MAX_HIVE, plan_keys, values_in};
 use crate::disk::{
-    DiskImage, HibernationFile, Hive, HiveState, RegistryValue, Volume, WritableOverlay, backing_file, lock,
-    system_volume,
+    DiskError, DiskImage, HibernationFile, Hive, HiveState, RegistryValue, Volume, WritableOverlay,
+    backing_file, lock, system_volume,
 };
 
 /// Granularity of writing: only blocks that differ are written, so that the overlay stays small.
