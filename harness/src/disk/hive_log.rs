@@ -212,8 +212,11 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// A page and its place behind the base block.
+    pub(crate) type Page = (u32, Vec<u8>);
+
     /// A log of the new kind for a hive: one entry of pages for each sequence number.
-    pub(crate) fn new_log(hive: &[u8], entries: &[(u32, Vec<(u32, Vec<u8>)>)]) -> Vec<u8> {
+    pub(crate) fn new_log(hive: &[u8], entries: &[(u32, Vec<Page>)]) -> Vec<u8> {
         let mut log = hive[..HEAD].to_vec();
         log[28..32].copy_from_slice(&NEW_LOG.to_le_bytes());
         let words = log[..508].as_chunks::<4>().0;
@@ -249,7 +252,7 @@ pub(crate) mod tests {
         crate::disk::testing::hive(&[("Select", "Current", crate::disk::RegistryValue::Dword(1))])
     }
 
-    fn page(byte: u8) -> Vec<(u32, Vec<u8>)> {
+    fn page(byte: u8) -> Vec<Page> {
         vec![(512, vec![byte; 512])]
     }
 

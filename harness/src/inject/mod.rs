@@ -66,13 +66,15 @@ pub fn apply(
     edits: &[HiveEdit],
 ) -> Result<Vec<HiveWrite>, InjectError> {
     check_file(overlay, read_only)?;
+    // Opened by QEMU since it was asked for; nothing has been written yet.
+    let unheld = |error: DiskError| match error {
+        DiskError::InUse { .. } => {
+            InjectError::Refused { overlay: overlay.to_owned(), refusal: Refusal::InUse }
+        }
+        other => other.into(),
+    };
     let prepared = {
-        let disk = match DiskImage::open(overlay) {
-            // Opened by QEMU since it was asked for.
-            Err(DiskError::InUse { .. }) => return refused(overlay, Refusal::InUse),
-            opened => opened?,
-        };
-        let volume = system_volume(&disk)?;
+        let volume = DiskImage::open(overlay).and_then(|disk| system_volume(&disk)).map_err(unheld)?;
         check_volume(overlay, &volume)?;
         let mut by_hive: BTreeMap<&Hive, Vec<&HiveEdit>> = BTreeMap::new();
         for edit in edits {
@@ -81,7 +83,7 @@ pub fn apply(
         let prepared = by_hive.into_iter().map(|(hive, edits)| prepare(overlay, &volume, hive, &edits));
         prepared.collect::<Result<Vec<Prepared>, _>>()?
     };
-    let disk = WritableOverlay::open(overlay)?;
+    let disk = WritableOverlay::open(overlay).map_err(unheld)?;
     let mut done = Vec::new();
     for hive in &prepared {
         let bytes_written = write(&disk, hive)?;
