@@ -42,7 +42,7 @@ pub use view::View;
 pub use volume::{Entry, HibernationFile, Volume, VolumeFlags};
 
 /// First bytes of a BitLocker volume, in the place where NTFS has its name.
-const BITLOCKER: &[u8] = b"-FVE-FS-";
+pub(crate) const BITLOCKER: [u8; 8] = *b"-FVE-FS-";
 
 /// The volume that holds `\Windows\System32\config\SYSTEM`.
 ///

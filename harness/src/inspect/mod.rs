@@ -5,6 +5,7 @@
 
 mod documents;
 mod evaluation;
+mod image;
 #[cfg(test)]
 mod tests;
 mod updates;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use documents::{DocumentsReport, Survival, Written};
 pub use evaluation::{Evaluation, evaluation};
+pub use image::{FileSystem, ImageReport, PartitionReport};
 pub use updates::{ModelledUpdate, PendingUpdates};
 
 use crate::disk::event_log::{EventLogReport, LogName};
