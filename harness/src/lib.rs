@@ -16,10 +16,11 @@
 //! | [`mod@diagnose`] | the cause from evidence alone |
 //! | [`condition`] | one file per cause: inject, prove, detect, remedy |
 //! | [`evidence`] | what a diagnosis may look at |
+//! | [`inspect`] | what a stopped disk tells: the damage of a run, the facts of an image |
 //! | [`inject`] | the only writer to disks, and to overlays only |
 //! | [`guest`] | how things are done inside a guest, and what its registry says |
 //! | [`machine`] | one QEMU process: command line, QMP, agent, serial ports, screen, accelerator |
-//! | [`disk`] | reading a stopped disk: partitions, NTFS, registry hives |
+//! | [`disk`] | reading a stopped disk: partitions, NTFS, FAT's marks, registry hives, event logs |
 //! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |
 //! | [`image`], [`host`] | what runs, and where |
@@ -40,6 +41,7 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod inject;
+pub mod inspect;
 pub mod live;
 pub mod machine;
 pub mod outcome;

@@ -34,6 +34,8 @@ enum Command {
     List(commands::list::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
+    /// Show what a stopped disk image tells about shutting down
+    Inspect(commands::inspect::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Build and show images
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
+        Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),

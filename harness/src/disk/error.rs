@@ -27,6 +27,14 @@ pub enum DiskError {
         /// What about it, and what to do next.
         why: String,
     },
+    /// A running QEMU writes to the image, or to a file of its backing chain.
+    #[error(
+        "disk image {path} is in use: a running QEMU writes to it; next: stop that machine (`fuser {path}` names its process), or ask it while it runs with `cargo xtask diagnose --qmp SOCKET`"
+    )]
+    InUse {
+        /// The file that is held.
+        path: PathBuf,
+    },
     /// The partition table makes no sense.
     #[error(
         "{path}: the partition table is damaged: {why}; next: look at it with `fdisk -l` on a raw copy (`qemu-img convert -O raw {path} copy.raw`)"

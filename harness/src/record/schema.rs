@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnose::Diagnosis;
 use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
+use crate::inspect::DiskReport;
 use crate::machine::accel::Accelerator;
 use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
 use crate::scenario::{RequestMeans, ScenarioName};
@@ -123,6 +124,9 @@ pub struct Damage {
     /// Why something could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Everything that the system volume tells; absent in older records, and when it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskReport>,
 }
 
 /// A file of this result.
@@ -210,6 +214,10 @@ impl PhaseTimes {
 
 /// The JSON schema of `run.json`, as text.
 pub fn json_schema() -> String {
-    let schema = schemars::schema_for!(RunRecord);
-    serde_json::to_string_pretty(&schema).map(|s| s + "\n").unwrap_or_default()
+    let mut value = schemars::schema_for!(RunRecord).to_value();
+    // By name, whatever order the crates that are built in have serde_json keep; a schema's own words then get
+    // their customary order again.
+    value.sort_all_objects();
+    let schema = schemars::Schema::try_from(value).ok();
+    schema.and_then(|schema| serde_json::to_string_pretty(&schema).ok()).map(|s| s + "\n").unwrap_or_default()
 }

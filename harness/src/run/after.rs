@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::boot::OVERLAY;
-use crate::disk::{self, DiskError, VolumeFlags};
+use crate::disk::{DiskImage, VolumeFlags, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
+use crate::inspect::{Inspection, Written, inspect};
 use crate::record::schema::Damage;
 
 /// What a stopped machine's disk says.
@@ -14,24 +15,21 @@ pub(super) struct DiskFindings {
     pub(super) registry: Option<RegistryFacts>,
 }
 
-/// Reads the overlay. QEMU must have gone.
-pub(super) async fn read_disk(folder: &Path) -> DiskFindings {
+/// Reads the overlay. QEMU must have gone. `written` is what the guest said of its documents.
+pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFindings {
     let overlay = folder.join(OVERLAY);
-    let read = tokio::task::spawn_blocking(move || -> Result<(VolumeFlags, _), DiskError> {
-        let volume = disk::system_volume(&disk::DiskImage::open(&overlay)?)?;
-        Ok((volume.flags()?, RegistryFacts::read(&volume)))
-    });
+    let read = tokio::task::spawn_blocking(move || inspect(&DiskImage::open(&overlay)?, written));
     let trouble =
         |e: String| DiskFindings { damage: Damage { trouble: Some(e), ..Damage::default() }, registry: None };
     match read.await {
-        Ok(Ok((flags, registry))) => {
-            let trouble = registry.as_ref().err().map(ToString::to_string);
+        Ok(Ok(Inspection { report, registry })) => {
             let damage = Damage {
-                volume_dirty: Some(flags.is_dirty()),
-                volume_flags: Some(flags.to_string()),
-                trouble,
+                volume_dirty: report.volume_dirty(),
+                volume_flags: report.volume_flags.map(|word| VolumeFlags(word).to_string()),
+                trouble: (!report.troubles.is_empty()).then(|| report.troubles.join("; ")),
+                disk: Some(report),
             };
-            DiskFindings { damage, registry: registry.ok() }
+            DiskFindings { damage, registry }
         }
         Ok(Err(e)) => trouble(e.to_string()),
         Err(e) => trouble(e.to_string()),
@@ -40,5 +38,7 @@ pub(super) async fn read_disk(folder: &Path) -> DiskFindings {
 
 /// What the registry says before the boot; `None` when it cannot be read.
 pub(super) async fn read_registry(folder: &Path) -> Option<RegistryFacts> {
-    read_disk(folder).await.registry
+    let overlay = folder.join(OVERLAY);
+    let read = move || RegistryFacts::read(&system_volume(&DiskImage::open(&overlay)?)?);
+    tokio::task::spawn_blocking(read).await.ok()?.ok()
 }

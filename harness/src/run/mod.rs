@@ -21,6 +21,7 @@ use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::{GuestFamily, Image};
+use crate::inspect::Written;
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
@@ -201,7 +202,7 @@ pub async fn run_scenario(
             keep(job, machine, listener, cancel.clone()).await;
         }
         machine.clean_up().await;
-        let disk = after::read_disk(folder.path()).await;
+        let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
         if outcome.ended_the_machine() {
             damage = disk.damage;
         } else {
