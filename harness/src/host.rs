@@ -62,14 +62,13 @@ pub enum HostError {
 impl HostFingerprint {
     /// Describes this host; runs `qemu --version` once.
     pub fn collect(qemu: &Path) -> Result<HostFingerprint, HostError> {
-        let cpuinfo = read("/proc/cpuinfo")?;
         let meminfo = read("/proc/meminfo")?;
         let memory =
             field(&meminfo, "MemTotal").and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok());
         let memory = memory.ok_or(HostError::Field { path: "/proc/meminfo".into(), field: "MemTotal" })?;
         Ok(HostFingerprint {
             kernel: kernel_release()?,
-            cpu_model: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+            cpu_model: cpu_model(),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memory_mib: memory / 1024,
@@ -78,6 +77,12 @@ impl HostFingerprint {
             softoff: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
+}
+
+/// Processor model, from /proc/cpuinfo; `unknown` where that has no `model name`.
+pub fn cpu_model() -> String {
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    field(&cpuinfo, "model name").unwrap_or("unknown").to_owned()
 }
 
 /// Kernel release, as `uname -r` gives it.

@@ -33,15 +33,16 @@ impl Sha256Hex {
                 n => hasher.update(buffer.get(..n).unwrap_or_default()),
             }
         }
-        Ok(Sha256Hex::from_digest(&hasher.finalize()))
+        Ok(Sha256Hex::of_digest(&hasher.finalize()))
     }
 
     /// Hashes bytes in memory.
     pub fn of_bytes(bytes: &[u8]) -> Sha256Hex {
-        Sha256Hex::from_digest(&Sha256::digest(bytes))
+        Sha256Hex::of_digest(&Sha256::digest(bytes))
     }
 
-    fn from_digest(digest: &[u8]) -> Sha256Hex {
+    /// From a finished digest.
+    pub fn of_digest(digest: &[u8]) -> Sha256Hex {
         Sha256Hex(digest.iter().map(|b| format!("{b:02x}")).collect())
     }
 

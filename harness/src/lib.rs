@@ -8,7 +8,10 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
+//! | [`schedule`] | many scenarios on one host: how many machines at a time, which first |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
+//! | [`warm`] | a machine that begins where another one was ready |
+//! | [`readiness`] | from QEMU's start to a guest that is proven ready |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`soft_versus_hard`] | damage against kill time: table and plot of one family of results |
@@ -24,7 +27,7 @@
 //! | [`disk`] | reading a stopped disk: partitions, NTFS, FAT's marks, registry hives, event logs |
 //! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |
-//! | [`image`], [`host`] | what runs, and where |
+//! | [`image`], [`host`], [`pressure`] | what runs, where, and what else the host had to do |
 //! | [`timeline`], [`outcome`], [`text`] | plain types at the ground |
 //!
 //! Three words are kept apart everywhere: the *outcome* is what became of the machine, the *cause* is why,
@@ -46,13 +49,17 @@ pub mod inspect;
 pub mod live;
 pub mod machine;
 pub mod outcome;
+pub mod pressure;
+mod readiness;
 pub mod record;
 pub mod run;
 pub mod scenario;
+pub mod schedule;
 pub mod screen_texts;
 pub mod settle;
 pub mod soft_versus_hard;
 pub mod text;
 pub mod timeline;
 pub mod verdict;
+pub mod warm;
 pub mod witness;

@@ -7,7 +7,7 @@ use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 
 use crate::outcome::{Outcome, Phase, RequestMeans};
 use crate::text::printable;
-use crate::timeline::{Observation, REACTION, Seen, Source};
+use crate::timeline::{Observation, REACTION, Seen, Source, Timeline};
 
 /// How pulling the plug is named in the timeline.
 pub const PLUG: &str = "SIGKILL";
@@ -63,6 +63,19 @@ pub fn settled(observations: &[Observation]) -> Option<Outcome> {
         }
     }
     None
+}
+
+/// Returns when the machine has ended by itself.
+pub(crate) async fn until_settled(timeline: &Timeline) -> Outcome {
+    let mut changed = timeline.subscribe();
+    loop {
+        changed.mark_unchanged();
+        if let Some(outcome) = settled(&timeline.snapshot()) {
+            return outcome;
+        }
+        // The time-out only covers a sender that has gone.
+        let _more = tokio::time::timeout(Duration::from_secs(5), changed.changed()).await;
+    }
 }
 
 /// The part that belongs to the machine started last: an early kernel panic of the reference guest is booted

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use softoff_guest_protocol::probe::ProbeLine;
 use tokio::sync::watch;
 
+use crate::image::Sha256Hex;
+
 /// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
 /// clock in a task bar is two tiles of a thousand.
 pub const REACTION: f32 = 0.05;
@@ -95,6 +97,16 @@ pub enum Seen {
         present: bool,
         /// What showed it.
         evidence: String,
+    },
+    /// The machine was given the devices and memory of a saved state.
+    StateLoaded {
+        /// The state's identity.
+        state: Sha256Hex,
+    },
+    /// The guest's clock was set to the host's, and asked for again.
+    ClockSet {
+        /// How far it is off then, microseconds; positive when the guest is ahead.
+        off_us: i64,
     },
     /// The guest was ready for the request.
     Ready,
@@ -237,6 +249,13 @@ impl Timeline {
         let mut list = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         list.push(Observation { at_us, source, what });
         self.count.send_replace(list.len());
+    }
+
+    /// How long ago the newest observation was made; since the start where there is none.
+    pub fn silence(&self) -> Duration {
+        let list = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = list.iter().map(Observation::at).max().unwrap_or_default();
+        self.clock.now().saturating_sub(newest)
     }
 
     /// Everything so far, ordered by time.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use softoff_harness::image::{Boot, GuestFamily, Image, MachineFacts, Manifest, Sha256Hex};
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::command_line::Memory;
 use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::{Machine, MachineConfig, overlay, tpm};
 use softoff_harness::timeline::Timeline;
@@ -48,11 +49,20 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
 async fn start(image: &Image, folder: &RunFolder, record_dir: &Path) -> Machine {
     let system = folder.path().join("system.qcow2");
     overlay::create(&image.file("system.qcow2"), &system).await.unwrap();
-    let config =
-        MachineConfig { image, overlay: &system, accelerator: Accelerator::Tcg, record_dir, attach: false };
-    let machine = Machine::start(&config, folder, Timeline::start()).await;
+    let config = MachineConfig {
+        image,
+        overlay: &system,
+        accelerator: Accelerator::Tcg,
+        record_dir,
+        attach: false,
+        memory: Memory::Anonymous,
+        spoken: Default::default(),
+    };
+    let machine = Machine::prepare(config, folder, Timeline::start()).await;
+    let mut machine = machine
+        .expect("a machine with a TPM: `sudo apt-get install --no-install-recommends qemu-system-x86 swtpm`");
+    machine.run().await.expect("a running guest");
     machine
-        .expect("a machine with a TPM: `sudo apt-get install --no-install-recommends qemu-system-x86 swtpm`")
 }
 
 #[tokio::test(flavor = "multi_thread")]

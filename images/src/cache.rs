@@ -23,6 +23,11 @@ pub fn images(cache: &Path) -> PathBuf {
     cache.join("images")
 }
 
+/// The folder that holds saved machine states, for warm starts.
+pub fn states(cache: &Path) -> PathBuf {
+    cache.join("states")
+}
+
 /// An exclusive lock on the cache, held until dropped. The kernel releases it with the process, so a
 /// killed builder leaves nothing to clean up.
 #[derive(Debug)]

@@ -38,6 +38,8 @@ enum Command {
     Inspect(commands::inspect::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
+    /// Compare speed with peers and limits
+    Bench(commands::bench::Args),
     /// Build and show images
     Image(commands::image::Args),
     /// Show and prune the cache
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
+        Command::Bench(args) => commands::bench::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),
     };

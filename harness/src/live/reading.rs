@@ -99,7 +99,8 @@ impl Reading {
             self.lacks.push(format!("the screen: {}{next}", printable(&format!("{e:#}"), 300)));
             return None;
         }
-        let screen = ScreenWatcher::start(qmp.clone(), scratch, pictures, timeline.clone());
+        let mut screen = ScreenWatcher::new(qmp.clone(), scratch, pictures, timeline.clone());
+        screen.start();
         let dark = screen.is_dark().await;
         timeline.add(Source::Screen, Seen::Screen { dark });
         self.dark = Some(dark);

@@ -34,11 +34,14 @@ pub(crate) async fn connect(path: &Path, limit: Duration) -> anyhow::Result<Unix
         .with_context(|| format!("QEMU did not open {} within {limit:?}", path.display()))
 }
 
+/// The last number that each program of the guest (name, process id) has given a line of its own.
+pub type LastNumbers = HashMap<(String, u32), u64>;
+
 /// Reads COM1 into the timeline until QEMU closes it. Gaps in a program's numbering and lines that are no
-/// probe lines are observations too: lost lines must show.
-pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline) {
+/// probe lines are observations too: lost lines must show. `last_seq`: the numbers used before, by a guest whose
+/// state was loaded.
+pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline, mut last_seq: LastNumbers) {
     let mut reader = BufReader::new(stream);
-    let mut last_seq: HashMap<(String, u32), u64> = HashMap::new();
     let mut kept = 0;
     loop {
         let line = match next_line(&mut reader, MAX_LINE).await {
@@ -145,7 +148,7 @@ mod tests {
         guest.write_all(b"\n").await.unwrap();
         guest.write_all(&wire(4)).await.unwrap();
         drop(guest);
-        read_probe(host, timeline.clone()).await;
+        read_probe(host, timeline.clone(), LastNumbers::new()).await;
         let kinds: Vec<String> = timeline
             .snapshot()
             .iter()

@@ -41,6 +41,17 @@ pub const ATTACH_QMP: &str = "attach-qmp.sock";
 /// The screen as VNC, for people, in the folder of a machine that is kept.
 pub const ATTACH_VNC: &str = "attach-vnc.sock";
 
+/// What the guest's memory is.
+#[derive(Debug, Clone, Copy)]
+pub enum Memory<'a> {
+    /// Memory of the QEMU process.
+    Anonymous,
+    /// This file, made here and written to: a state is to be saved of the machine.
+    Shared(&'a Path),
+    /// This file of a saved state, copy-on-write; the machine waits for its devices (`-incoming defer`).
+    Saved(&'a Path),
+}
+
 /// What a command line is made from.
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -58,6 +69,8 @@ pub struct Plan<'a> {
     pub firmware: Option<&'a Firmware>,
     /// swtpm's control socket, for images that want a TPM.
     pub tpm: Option<&'a Path>,
+    /// What the guest's memory is.
+    pub memory: Memory<'a>,
 }
 
 /// QEMU's option syntax separates by commas and doubles those that belong to a value.
@@ -81,7 +94,26 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         Accelerator::Kvm => ("kvm", "host"),
         Accelerator::Tcg => ("tcg", facts.tcg_cpu.as_str()),
     };
-    add(&["-machine", &facts.machine, "-accel", accel, "-cpu", cpu]);
+    let backing = match plan.memory {
+        Memory::Anonymous => None,
+        Memory::Shared(file) => Some((file, "on")),
+        Memory::Saved(file) => Some((file, "off")),
+    };
+    let machine = match backing {
+        Some((file, share)) => {
+            let (file, size) = (value(file), facts.memory_mib);
+            add(&[
+                "-object",
+                &format!("memory-backend-file,id=ram,size={size}M,mem-path={file},share={share}"),
+            ]);
+            format!("{},memory-backend=ram", facts.machine)
+        }
+        None => facts.machine.clone(),
+    };
+    if matches!(plan.memory, Memory::Saved(_)) {
+        add(&["-incoming", "defer"]);
+    }
+    add(&["-machine", &machine, "-accel", accel, "-cpu", cpu]);
     add(&["-smp", &facts.smp.to_string(), "-m", &facts.memory_mib.to_string()]);
     add(&["-vga", &facts.vga]);
     // Windows keeps the hardware clock in local time unless told otherwise.
@@ -174,6 +206,7 @@ mod tests {
             attach: None,
             firmware: None,
             tpm: None,
+            memory: Memory::Anonymous,
         };
         let line: Vec<String> = arguments(&plan).iter().map(|a| a.to_string_lossy().into_owned()).collect();
         insta::assert_snapshot!(line.join("\n"));

@@ -1,7 +1,8 @@
 //! A machine: one QEMU process on a throw-away overlay, with everything it says on one timeline.
 //!
-//! [`Machine::start`] spawns QEMU stopped (`-S`), connects QMP, COM1, COM2 and the agent's channel, and only
-//! then lets the guest run: no line and no event is lost. What comes in goes to the run's
+//! [`Machine::prepare`] spawns QEMU stopped (`-S`) and connects QMP, COM1, COM2 and the agent's channel; only
+//! [`Machine::run`] lets the guest run: no line and no event is lost. Between the two a saved state may be loaded
+//! ([`migration`]). What comes in goes to the run's
 //! [`Timeline`]; nothing here decides what it means.
 
 pub mod accel;
@@ -13,6 +14,7 @@ pub mod command_line;
 pub mod firmware;
 pub mod folder;
 pub(crate) mod lines;
+pub(crate) mod migration;
 pub mod ocr;
 pub mod overlay;
 pub mod port;
@@ -37,7 +39,8 @@ use crate::timeline::{Seen, Source, Timeline};
 use accel::Accelerator;
 use acpi::PmBase;
 use agent::Agent;
-use command_line::{Plan, Sockets};
+pub use channels::LastNumbers;
+use command_line::{Memory, Plan, Sockets};
 use folder::RunFolder;
 use qmp::{QmpClient, QmpError, QmpEvent};
 use tpm::Tpm;
@@ -62,6 +65,10 @@ pub struct MachineConfig<'a> {
     pub record_dir: &'a Path,
     /// Whether people will attach to it: a second QMP socket and VNC.
     pub attach: bool,
+    /// What its memory is.
+    pub memory: Memory<'a>,
+    /// Numbers of probe lines that were used before, by a guest whose state is loaded.
+    pub spoken: LastNumbers,
 }
 
 /// A running (or ended) machine.
@@ -89,9 +96,9 @@ pub struct Machine {
 struct Kill;
 
 impl Machine {
-    /// Starts QEMU, connects every channel, lets the guest run.
-    pub async fn start(
-        config: &MachineConfig<'_>,
+    /// Starts QEMU and connects every channel; the guest does not run yet.
+    pub async fn prepare(
+        config: MachineConfig<'_>,
         folder: &RunFolder,
         timeline: Timeline,
     ) -> anyhow::Result<Machine> {
@@ -111,6 +118,7 @@ impl Machine {
             attach: config.attach.then(|| folder.path()),
             firmware: firmware.as_ref(),
             tpm: tpm.as_ref().map(Tpm::socket),
+            memory: config.memory,
         };
         let log = config.record_dir.join("qemu.log");
         let child = start_qemu(&plan, &log).await?;
@@ -127,7 +135,7 @@ impl Machine {
         let console_timeline = timeline.clone();
         let readers = vec![
             tokio::spawn(read_events(events, timeline.clone())),
-            tokio::spawn(channels::read_probe(com1, timeline.clone())),
+            tokio::spawn(channels::read_probe(com1, timeline.clone(), config.spoken)),
             tokio::spawn(async move {
                 if let Err(e) = channels::read_console(com2, serial_log, console_timeline.clone()).await {
                     console_timeline.add(Source::Host, Seen::Note { what: format!("{e:#}") });
@@ -135,8 +143,7 @@ impl Machine {
             }),
         ];
         let screen =
-            watcher::ScreenWatcher::start(qmp.clone(), folder.path(), config.record_dir, timeline.clone());
-        qmp.execute_raw("cont", json!({}), QMP_LIMIT).await.context("starting the guest")?;
+            watcher::ScreenWatcher::new(qmp.clone(), folder.path(), config.record_dir, timeline.clone());
         let pm_base = if uefi && config.image.manifest.machine.machine.starts_with("pc") {
             PmBase::OVMF_PIIX4
         } else {
@@ -144,6 +151,13 @@ impl Machine {
         };
         let agent = Agent::new(sockets.agent.clone(), agent);
         Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen, tpm })
+    }
+
+    /// Lets the guest run.
+    pub async fn run(&mut self) -> anyhow::Result<()> {
+        self.screen.start();
+        self.qmp.execute_raw("cont", json!({}), QMP_LIMIT).await.context("starting the guest")?;
+        Ok(())
     }
 
     /// Presses and releases one key, by QEMU's name of it (QKeyCode).

@@ -45,16 +45,12 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct ScreenWatcher {
     state: Arc<Mutex<State>>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl ScreenWatcher {
-    pub(crate) fn start(
-        qmp: QmpClient,
-        folder: &Path,
-        record_dir: &Path,
-        timeline: Timeline,
-    ) -> ScreenWatcher {
+    /// A watcher that looks when it is told to; see [`ScreenWatcher::start`].
+    pub(crate) fn new(qmp: QmpClient, folder: &Path, record_dir: &Path, timeline: Timeline) -> ScreenWatcher {
         let scratch = folder.join(SCRATCH);
         let first_picture =
             timeline.snapshot().iter().filter(|o| matches!(o.what, Seen::ScreenChanged { .. })).count();
@@ -68,15 +64,24 @@ impl ScreenWatcher {
             first_picture,
             limit: Some(PICTURE_LIMIT),
         };
-        let state = Arc::new(Mutex::new(state));
-        let shared = state.clone();
-        let task = tokio::spawn(async move {
+        ScreenWatcher { state: Arc::new(Mutex::new(state)), task: None }
+    }
+
+    /// Looks by itself from now on.
+    pub(crate) fn start(&mut self) {
+        let shared = self.state.clone();
+        self.task = Some(tokio::spawn(async move {
             loop {
                 shared.lock().await.look().await;
                 tokio::time::sleep(PERIOD).await;
             }
-        });
-        ScreenWatcher { state, task }
+        }));
+    }
+
+    /// What is on the screen now; `None` when QEMU gives no picture. Nothing is kept of it.
+    pub(crate) async fn glance(&self) -> Option<Picture> {
+        let state = self.state.lock().await;
+        picture(&state.qmp, &state.scratch).await.ok()
     }
 
     pub(crate) async fn look(&self) {
@@ -99,13 +104,19 @@ impl ScreenWatcher {
     pub(crate) async fn stop(&self) {
         // Taking the lock first lets a look that is under way finish: no half-written picture.
         let _state = self.state.lock().await;
-        self.task.abort();
+        self.abort();
+    }
+
+    fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
 impl Drop for ScreenWatcher {
     fn drop(&mut self) {
-        self.task.abort();
+        self.abort();
     }
 }
 

@@ -15,6 +15,8 @@
 //! ```
 
 pub mod normal;
+pub mod overhead;
+pub mod past;
 pub mod schema;
 
 use std::fs::{self, File};

@@ -11,6 +11,7 @@ use crate::image::{GuestFamily, Sha256Hex};
 use crate::inspect::DiskReport;
 use crate::machine::accel::Accelerator;
 use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
+use crate::pressure::HostPressure;
 use crate::scenario::{RequestMeans, ScenarioName};
 use crate::settle::Reached;
 use crate::timeline::Source;
@@ -60,6 +61,9 @@ pub struct RequestRef {
     pub gap_ms: u64,
     /// How long after the first the outcome was waited for, milliseconds.
     pub deadline_ms: u64,
+    /// Whether that is not the definition's but comes from earlier runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deadline_from_history: bool,
 }
 
 /// When each phase was reached, milliseconds from the first request; absent when it was not observed.
@@ -152,6 +156,30 @@ pub struct NextBoot {
     pub trouble: Option<String>,
 }
 
+/// How a machine came to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartMode {
+    /// It booted.
+    Cold,
+    /// It began from a saved state.
+    Warm,
+}
+
+/// The start of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StartRecord {
+    /// How.
+    pub mode: StartMode,
+    /// From QEMU's start (cold: from the first instruction) to readiness, milliseconds; absent when it never was
+    /// ready, or was asked before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ms: Option<u64>,
+    /// The saved state, of a warm start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Sha256Hex>,
+}
+
 /// A file of this result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
@@ -208,12 +236,23 @@ pub struct ScenarioRecord {
     /// What the next boot of the same disk made of it; absent when the scenario asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_boot: Option<NextBoot>,
-    /// Cold boot to readiness, milliseconds; absent when it never was ready.
+    /// Cold boot to readiness, milliseconds; absent when it never was ready, or started warm.
     pub boot_ms: Option<u64>,
+    /// How the machine came to be ready; absent in older records, and when it was never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRecord>,
     /// How many boots were needed: more than 1 after an early kernel panic of the reference guest.
     pub boots: u32,
     /// Probe lines lost or damaged on COM1.
     pub probe_lines_damaged: u32,
+    /// What else the host had to do between the request and the outcome; absent in older records, and when
+    /// nothing was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_pressure: Option<HostPressure>,
+    /// Memory of its own that QEMU had when the outcome was settled, MiB; absent in older records, and when it had
+    /// gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_memory_mib: Option<u64>,
     /// Wall time of the whole scenario, milliseconds.
     pub wall_ms: u64,
     /// Factor on every time limit.

@@ -1,18 +1,22 @@
-//! From the definition to a guest that is proven ready.
+//! From the definition to a guest that is proven ready: from a saved state where there is one for it, else by
+//! a cold boot.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
-use softoff_guest_protocol::probe::ProbeEvent;
 
-use super::{Job, Stage, Story, after, speaks_probe, until_settled};
+use super::{Job, Stage, Start, Story, after};
 use crate::inject;
+use crate::machine::command_line::Memory;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
 use crate::outcome::Outcome;
+use crate::readiness::{NotReady, speaks_probe, until_ready as wait_until_ready};
+use crate::record::schema::{StartMode, StartRecord};
 use crate::scenario::RequestMoment;
 use crate::timeline::{Seen, Source, Timeline};
+use crate::warm::{self, WarmStates};
 
 /// Boots of the reference guest that may die of an early kernel panic before the run is given up. About one
 /// cold boot in thirty did with two processors under TCG (findings: an int3 race of the kernel's text
@@ -22,15 +26,83 @@ const BOOT_ATTEMPTS: u32 = 3;
 /// Name of the overlay in a machine's folder.
 pub(super) const OVERLAY: &str = "system.qcow2";
 
+/// What a boot tells while it goes on.
+pub(super) struct Booting<'a> {
+    pub(super) job: &'a Job,
+    pub(super) dir: &'a Path,
+    pub(super) timeline: &'a Timeline,
+    pub(super) stage: &'a (dyn Fn(Stage) + Sync),
+    pub(super) note: &'a (dyn Fn(String) + Sync),
+}
+
 /// Prepares overlays and boots until the guest is ready; an outcome in `story` means that it never was.
 pub(super) async fn until_ready(
-    job: &Job,
-    dir: &Path,
-    timeline: &Timeline,
-    stage: &(dyn Fn(Stage) + Sync),
+    booting: &Booting<'_>,
     story: &mut Story,
     booted: &mut Option<(Machine, RunFolder)>,
 ) -> anyhow::Result<()> {
+    let Booting { job, timeline, note, .. } = *booting;
+    if let Start::Warm(states) = &job.start
+        && warm::stays_cold(&job.scenario, &job.image, job.without_injection).is_none()
+    {
+        match warm_start(booting, states, story).await {
+            Ok(machine) => {
+                booted.replace(machine);
+                return Ok(());
+            }
+            Err(why) => {
+                let what = format!("boots cold: {why:#}");
+                timeline.add(Source::Host, Seen::Note { what: what.clone() });
+                note(what);
+            }
+        }
+    }
+    cold_boot(booting, story, booted).await
+}
+
+/// Begins where the machine of a saved state was ready.
+async fn warm_start(
+    booting: &Booting<'_>,
+    states: &WarmStates,
+    story: &mut Story,
+) -> anyhow::Result<(Machine, RunFolder)> {
+    let Booting { job, dir, timeline, stage, note } = *booting;
+    stage(Stage::Preparing);
+    let state = states.get(&job.image, job.accelerator, note).await.map_err(anyhow::Error::msg)?;
+    let folder = RunFolder::create()?;
+    stage(Stage::Starting);
+    let began = Instant::now();
+    let begin = warm::Begin {
+        image: &job.image,
+        accelerator: job.accelerator,
+        overlay: &folder.path().join(OVERLAY),
+        record_dir: dir,
+        attach: job.keep,
+    };
+    let machine = match warm::start(&state, &begin, &folder, timeline).await {
+        Ok(machine) => machine,
+        Err(e) => {
+            keep_logs(dir, "warm");
+            states.discard(&job.image, job.accelerator, &format!("{e:#}")).await;
+            return Err(e.context("the saved state cannot be started from"));
+        }
+    };
+    story.registry = state.registry.clone();
+    story.start = Some(StartRecord {
+        mode: StartMode::Warm,
+        ready_ms: u64::try_from(began.elapsed().as_millis()).ok(),
+        state: Some(state.id.clone()),
+    });
+    timeline.add(Source::Host, Seen::Ready);
+    Ok((machine, folder))
+}
+
+async fn cold_boot(
+    booting: &Booting<'_>,
+    story: &mut Story,
+    booted: &mut Option<(Machine, RunFolder)>,
+) -> anyhow::Result<()> {
+    let Booting { job, dir, timeline, stage, .. } = *booting;
     for attempt in 1..=BOOT_ATTEMPTS {
         stage(Stage::Preparing);
         drop(booted.take());
@@ -47,24 +119,30 @@ pub(super) async fn until_ready(
             accelerator: job.accelerator,
             record_dir: dir,
             attach: job.keep,
+            memory: Memory::Anonymous,
+            spoken: Default::default(),
         };
         let first = timeline.len();
-        let machine = Machine::start(&config, &folder, timeline.clone()).await?;
-        let began = Instant::now();
+        let machine = Machine::prepare(config, &folder, timeline.clone()).await?;
         let (machine, _) = booted.insert((machine, folder));
+        let began = Instant::now();
+        machine.run().await?;
+        let mut start = StartRecord { mode: StartMode::Cold, ready_ms: None, state: None };
         if job.scenario.request.at == RequestMoment::PowerOn {
+            story.start = Some(start);
             return Ok(());
         }
         let limit = job.scaled(job.scenario.readiness.within.0);
-        match wait_until_ready(job, machine, timeline, first, limit).await {
+        match wait_until_ready(&job.image, machine, timeline, first, limit).await {
             Ok(()) => {
-                story.boot_time = Some(began.elapsed());
+                start.ready_ms = u64::try_from(began.elapsed().as_millis()).ok();
+                story.start = Some(start);
                 timeline.add(Source::Host, Seen::Ready);
                 return Ok(());
             }
             Err(NotReady::Ended(Outcome::Crashed { evidence })) if attempt < BOOT_ATTEMPTS => {
                 machine.clean_up().await;
-                keep_logs(dir, attempt);
+                keep_logs(dir, &format!("boot{attempt}"));
                 let what = format!("boot {attempt} died early ({evidence}); booting again");
                 timeline.add(Source::Host, Seen::Note { what });
             }
@@ -89,10 +167,9 @@ pub(super) async fn until_ready(
 }
 
 /// Keeps the logs of a boot that died under names of their own; its pictures stand before the next boot's.
-fn keep_logs(dir: &Path, attempt: u32) {
+fn keep_logs(dir: &Path, which: &str) {
     for name in ["serial", "qemu"] {
-        let _kept =
-            std::fs::rename(dir.join(format!("{name}.log")), dir.join(format!("{name}-boot{attempt}.log")));
+        let _kept = std::fs::rename(dir.join(format!("{name}.log")), dir.join(format!("{name}-{which}.log")));
     }
 }
 
@@ -113,64 +190,4 @@ async fn inject_all(job: &Job, overlay: &Path, timeline: &Timeline) -> anyhow::R
         timeline.add(Source::Host, Seen::Injected { condition: condition.id(), what });
     }
     Ok(())
-}
-
-pub(super) enum NotReady {
-    Ended(Outcome),
-    TimedOut(String),
-}
-
-/// Ready means: the agent answers and, where the guest has our session program, it reports its desktop.
-pub(super) async fn wait_until_ready(
-    job: &Job,
-    machine: &Machine,
-    timeline: &Timeline,
-    first: usize,
-    limit: Duration,
-) -> Result<(), NotReady> {
-    let desktop = async {
-        if speaks_probe(job.image.manifest.family) {
-            let ready = |o: &crate::timeline::Observation| match &o.what {
-                Seen::Probe(line) => matches!(line.event, ProbeEvent::DesktopReady { .. }).then_some(()),
-                _ => None,
-            };
-            timeline.wait_from(first, limit, ready).await
-        } else {
-            Some(())
-        }
-    };
-    let agent = async {
-        // Without udev no event tells of the agent's start reliably; a ping that waits costs nothing.
-        while machine.agent.ping(Duration::from_secs(2)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        timeline.add(Source::Agent, Seen::AgentAnswered);
-    };
-    let both = async {
-        let (desktop, ()) = tokio::join!(desktop, agent);
-        desktop
-    };
-    let mut last = String::new();
-    let outcome = tokio::select! {
-        done = tokio::time::timeout(limit, both) => match done {
-            Ok(Some(())) => return Ok(()),
-            _ => None,
-        },
-        outcome = until_settled(timeline) => Some(outcome),
-    };
-    if let Some(outcome) = outcome {
-        return Err(NotReady::Ended(outcome));
-    }
-    last.push_str(&timeline.last_line());
-    let name = &job.image.manifest.name;
-    let expected = if speaks_probe(job.image.manifest.family) {
-        "guest-ping and desktop-ready on COM1"
-    } else {
-        "guest-ping"
-    };
-    Err(NotReady::TimedOut(format!(
-        "image {name} was not ready within {:.0} s: awaited {expected}; last seen: {last}; the console is in serial.log, \
-         the screen in the newest screen-*.png; on a slow host try --deadline-scale 3",
-        limit.as_secs_f64()
-    )))
 }

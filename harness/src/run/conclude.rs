@@ -11,6 +11,7 @@ use crate::outcome::{Outcome, OutcomeKind, RequestMeans, Verdict};
 use crate::record::normal;
 use crate::record::schema::{
     Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
+    StartMode,
 };
 use crate::settle::{self, Reached, Tie};
 use crate::text::printable;
@@ -71,7 +72,8 @@ pub(super) fn make_record(
             by: request.by,
             presses: request.presses,
             gap_ms: millis(request.gap.0),
-            deadline_ms: millis(job.scaled(request.deadline.0)),
+            deadline_ms: millis(job.deadline()),
+            deadline_from_history: job.deadline.is_some(),
         },
         accel: job.accelerator,
         verdict: judgement.verdict,
@@ -105,12 +107,15 @@ pub(super) fn make_record(
         damage,
         plug_pulled_ms: settle::plug_pulled(observations).map(millis),
         next_boot: story.next_boot.clone(),
-        boot_ms: story.boot_time.map(millis),
+        boot_ms: story.start.as_ref().filter(|s| s.mode == StartMode::Cold).and_then(|s| s.ready_ms),
+        start: story.start.clone(),
         boots: story.boots,
         probe_lines_damaged: u32::try_from(
             observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),
         )
         .unwrap_or(u32::MAX),
+        host_pressure: story.pressure.clone(),
+        machine_memory_mib: story.memory_mib,
         wall_ms: millis(wall),
         deadline_scale: job.deadline_scale,
         attachments: attachments(observations, &dir),

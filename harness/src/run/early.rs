@@ -7,13 +7,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::Stage;
 use super::request::watch;
-use super::{Stage, until_settled};
 use crate::diagnose;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::machine::watcher::ScreenWatcher;
 use crate::outcome::{OutcomeKind, SettledBy};
-use crate::settle;
+use crate::settle::{self, until_settled};
 use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::witness::Witness;
 
@@ -46,7 +46,7 @@ pub(crate) async fn wait(watched: &Watched<'_>, limit: Duration) -> SettledBy {
     let mut looked_at = 0;
     loop {
         let left = limit.saturating_sub(began.elapsed());
-        let until_quiet = quiet.saturating_sub(silence(timeline)).max(Duration::from_millis(200));
+        let until_quiet = quiet.saturating_sub(timeline.silence()).max(Duration::from_millis(200));
         let slice = if watched.full_deadline { left } else { left.min(until_quiet) };
         watch(timeline, slice, stage).await;
         if settle::settled(&timeline.snapshot()).is_some() {
@@ -56,7 +56,7 @@ pub(crate) async fn wait(watched: &Watched<'_>, limit: Duration) -> SettledBy {
             return SettledBy::Deadline;
         }
         // Also at least so long after the last act: an answer to it may still be under way.
-        if silence(timeline) < quiet || began.elapsed() < quiet {
+        if timeline.silence() < quiet || began.elapsed() < quiet {
             continue;
         }
         if let Some(screen) = screen {
@@ -95,12 +95,6 @@ fn answered(so_far: &[Observation]) -> bool {
     let by_agent = |o: &Observation| matches!(&o.what, Seen::Requested { by, .. } if by == "guest-shutdown");
     let since = so_far.get(last.unwrap_or_default()..).unwrap_or_default();
     !so_far.iter().any(by_agent) && since.iter().skip(1).any(|o| o.source != Source::Host)
-}
-
-/// How long ago the newest observation was made.
-fn silence(timeline: &Timeline) -> Duration {
-    let now = timeline.clock().now();
-    timeline.snapshot().last().map_or(now, |o| now.saturating_sub(o.at()))
 }
 
 #[cfg(test)]

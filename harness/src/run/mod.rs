@@ -21,22 +21,28 @@ use crate::condition::{Condition, Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
-use crate::image::{GuestFamily, Image};
+use crate::image::Image;
 use crate::inspect::Written;
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, Phase, SettledBy};
+use crate::pressure::{self, HostPressure, PressureMark};
 use crate::record::RunStore;
-use crate::record::schema::{Damage, NextBoot, ScenarioRecord};
+use crate::record::schema::{Damage, NextBoot, ScenarioRecord, StartRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
-use crate::settle;
+use crate::settle::{self, until_settled};
 use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
+use crate::warm::WarmStates;
 use crate::witness::Witness;
 
 /// How long QEMU may take to tell its run state at the deadline.
 const STATE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long nothing may be observed of a guest that was asked before it counts as quiet. A guest on its way down
+/// shows something every 0.6 s (measured on the reference guest under TCG).
+pub const QUIET: Duration = Duration::from_secs(1);
 
 /// What the engine tells while it works; the terminal, the JSON and the reports listen to the same stream.
 #[derive(Debug, Clone)]
@@ -59,6 +65,13 @@ pub enum RunEvent {
         job: JobName,
         /// Its record.
         record: Box<ScenarioRecord>,
+    },
+    /// Something worth a line that changes no result.
+    Note {
+        /// Which one.
+        job: JobName,
+        /// The line.
+        what: String,
     },
     /// The machine is kept for people; it ends when they say so.
     Kept {
@@ -94,10 +107,14 @@ pub enum Stage {
     Preparing,
     /// From QEMU's start to readiness; counts the boots.
     Booting(u32),
+    /// From QEMU's start to readiness, by a saved state.
+    Starting,
     /// Looking for the condition.
     Proving,
     /// Asked; with the last phase reached.
     Waiting(Phase),
+    /// Asked, and nothing was observed for [`QUIET`]: the guest waits for something, and needs no processor.
+    Quiet,
     /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
     Finishing,
     /// The same disk is booted once more.
@@ -106,6 +123,15 @@ pub enum Stage {
 
 /// Whoever wants to know.
 pub type Listener = Arc<dyn Fn(RunEvent) + Send + Sync>;
+
+/// How a machine comes to be ready.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// By booting.
+    Cold,
+    /// From a saved state, where the scenario can and there is one.
+    Warm(Arc<WarmStates>),
+}
 
 /// One scenario to run.
 #[derive(Debug, Clone)]
@@ -128,6 +154,10 @@ pub struct Job {
     pub without_injection: bool,
     /// Keep the machine after the result, until `cancel` says to end.
     pub keep: bool,
+    /// How the machine comes to be ready.
+    pub start: Start,
+    /// A deadline from earlier runs, instead of the definition's.
+    pub deadline: Option<Duration>,
 }
 
 impl Job {
@@ -140,6 +170,11 @@ impl Job {
         }
     }
 
+    /// How long after the first request the outcome is waited for.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.scaled(self.deadline.unwrap_or(self.scenario.request.deadline.0))
+    }
+
     pub(crate) fn scaled(&self, limit: Duration) -> Duration {
         limit.mul_f64(self.deadline_scale)
     }
@@ -149,7 +184,7 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     pub(crate) boots: u32,
-    pub(crate) boot_time: Option<Duration>,
+    pub(crate) start: Option<StartRecord>,
     pub(crate) proofs: Vec<(String, Proof)>,
     pub(crate) not_asked: Option<String>,
     pub(crate) outcome: Option<Outcome>,
@@ -158,6 +193,8 @@ pub(crate) struct Story {
     pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
     pub(crate) next_boot: Option<NextBoot>,
+    pub(crate) pressure: Option<HostPressure>,
+    pub(crate) memory_mib: Option<u64>,
 }
 
 /// Runs one job. `None` when it was cancelled; the machine is gone then, and the start marker without a
@@ -198,10 +235,12 @@ pub async fn run_scenario(
     };
     // Settled here, before anything is cleaned up: what we do to QEMU from now on is not the guest's doing.
     timeline.add(Source::Host, Seen::Settled { outcome: outcome.kind().to_string() });
+    listener(RunEvent::Stage { job: name.clone(), stage: Stage::Finishing });
     let observations = timeline.snapshot();
 
     let mut damage = Damage::default();
     if let Some((machine, folder)) = booted.as_mut() {
+        story.memory_mib = pressure::own_memory_mib(machine.pid);
         if job.keep && machine.is_running() {
             keep(job, machine, listener, cancel.clone()).await;
         }
@@ -261,7 +300,9 @@ async fn tell(
             listener(RunEvent::Stage { job: job.name(), stage });
         }
     };
-    boot::until_ready(job, dir, timeline, &stage, story, booted).await?;
+    let note = |what: String| listener(RunEvent::Note { job: job.name(), what });
+    let booting = boot::Booting { job, dir, timeline, stage: &stage, note: &note };
+    boot::until_ready(&booting, story, booted).await?;
     let Some((machine, _)) = booted.as_mut() else { anyhow::bail!("no machine was started") };
     if story.outcome.is_some() {
         return Ok(());
@@ -292,25 +333,12 @@ async fn tell(
     request::wake(job, machine, timeline, &stage).await?;
     note_state(machine, timeline).await;
     let registry = story.registry.clone();
+    let (pid, before) = (machine.pid, PressureMark::now(machine.pid));
     let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
     story.settled_by = Some(request::ask_and_watch(asking).await?);
     story.outcome = Some(outcome_now(machine, timeline).await);
-    stage(Stage::Finishing);
-    machine.look().await;
+    story.pressure = Some(before.until(&PressureMark::now(pid)));
     Ok(())
-}
-
-/// Returns when the machine has ended by itself.
-async fn until_settled(timeline: &Timeline) -> Outcome {
-    let mut changed = timeline.subscribe();
-    loop {
-        changed.mark_unchanged();
-        if let Some(outcome) = settle::settled(&timeline.snapshot()) {
-            return outcome;
-        }
-        // The time-out only covers a sender that has gone.
-        let _more = tokio::time::timeout(Duration::from_secs(5), changed.changed()).await;
-    }
 }
 
 /// The outcome at the deadline. That a machine still runs is asked of QEMU, not concluded from silence: a
@@ -381,9 +409,4 @@ async fn keep(job: &Job, machine: &Machine, listener: &Listener, mut cancel: wat
         _ = ended => {}
         () = stopped(&mut cancel) => {}
     }
-}
-
-/// Whether a family's guests tell their readiness on COM1.
-pub(crate) fn speaks_probe(family: GuestFamily) -> bool {
-    family == GuestFamily::Reference
 }

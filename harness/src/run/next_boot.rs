@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use softoff_guest_protocol::probe::ProbeEvent;
 
-use super::boot::{NotReady, OVERLAY, wait_until_ready};
-use super::{Job, after, until_settled};
+use super::boot::OVERLAY;
+use super::{Job, after};
 use crate::inspect::Written;
+use crate::machine::command_line::Memory;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, button};
 use crate::outcome::Outcome;
+use crate::readiness::{NotReady, until_ready};
 use crate::record::schema::{Damage, NextBoot};
 use crate::record::write_timeline;
-use crate::settle;
+use crate::settle::{self, until_settled};
 use crate::text::printable;
 use crate::timeline::{Observation, Seen, Timeline};
 
@@ -83,11 +85,14 @@ async fn tell(
         accelerator: job.accelerator,
         record_dir: &record_dir,
         attach: false,
+        memory: Memory::Anonymous,
+        spoken: Default::default(),
     };
+    let machine = slot.insert(Machine::prepare(config, folder, timeline.clone()).await?);
     let began = Instant::now();
-    let machine = slot.insert(Machine::start(&config, folder, timeline.clone()).await?);
+    machine.run().await?;
     let limit = job.scaled(job.scenario.readiness.within.0);
-    match wait_until_ready(job, machine, timeline, 0, limit).await {
+    match until_ready(&job.image, machine, timeline, 0, limit).await {
         Ok(()) => next.boot_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
         Err(NotReady::Ended(outcome)) => {
             next.outcome = Some(outcome);

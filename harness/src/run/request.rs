@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Job, Stage, early, until_settled};
+use super::{Job, QUIET, Stage, early};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::machine::{Machine, QMP_LIMIT, button};
 use crate::outcome::{Phase, SettledBy};
 use crate::scenario::{FollowUp, HostAct, Moment, RequestMeans};
-use crate::settle::{self, PLUG};
+use crate::settle::{self, PLUG, until_settled};
 use crate::timeline::{Seen, Source, Timeline};
 
 /// What is asked, of whom, and who is told.
@@ -29,7 +29,7 @@ pub(super) struct Asking<'a> {
 pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<SettledBy> {
     let request = &asking.job.scenario.request;
     let began = Instant::now();
-    let deadline = asking.job.scaled(request.deadline.0);
+    let deadline = asking.job.deadline();
     (asking.stage)(Stage::Waiting(Phase::Request));
     let mut number = 0;
     for press in 0..request.presses {
@@ -202,8 +202,13 @@ pub(super) async fn watch(timeline: &Timeline, limit: Duration, stage: &(dyn Fn(
             return;
         }
         let left = limit.saturating_sub(began.elapsed());
-        if left.is_zero() || tokio::time::timeout(left, changed.changed()).await.is_err() {
+        if left.is_zero() {
             return;
+        }
+        let until_quiet = QUIET.saturating_sub(timeline.silence());
+        let slice = if until_quiet.is_zero() { left } else { left.min(until_quiet) };
+        if tokio::time::timeout(slice, changed.changed()).await.is_err() && timeline.silence() >= QUIET {
+            stage(Stage::Quiet);
         }
     }
 }

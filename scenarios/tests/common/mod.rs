@@ -9,7 +9,7 @@ use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::run::{Job, Start, run_scenario};
 use softoff_harness::scenario::Scenario;
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
         full_deadline: false,
         without_injection,
         keep: false,
+        start: Start::Cold,
+        deadline: None,
     }
 }
 

@@ -7,23 +7,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
-use softoff_harness::host::HostFingerprint;
+use softoff_harness::host::{HostFingerprint, qemu_version};
 use softoff_harness::image::Image;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
+use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::run::{Job, Start};
 use softoff_harness::scenario::Scenario;
+use softoff_harness::schedule::{self, Machines};
 use softoff_harness::soft_versus_hard;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use softoff_harness::warm::{Missing, WarmStates, stays_cold};
+use tokio::sync::watch;
 
 use crate::{Failure, host_tools, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What saved machine states may take in the cache, bytes. One of the reference guest's takes some 400 MB.
+const STATES_LIMIT: u64 = 4 << 30;
 
 /// Run scenarios: boot, inject, press the power button, record what happened
 ///
@@ -45,15 +50,20 @@ pub(crate) struct Args {
     /// How the guest's instructions are run
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Machines at the same time; as many as there are processors when absent
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    jobs: Option<u32>,
+    /// Machines at the same time: a number, or `auto`: as many as processors and memory allow, where a guest that
+    /// only waits makes room for another
+    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = machines)]
+    jobs: Machines,
     /// Run each scenario so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
     /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     deadline_scale: f64,
+    /// Take deadlines from earlier runs, where five or more of a scenario all powered off: three times the
+    /// slowest, at most twice the definition's
+    #[arg(long)]
+    adapt_deadlines: bool,
     /// Wait for each deadline even when the evidence has decided the outcome earlier
     #[arg(long)]
     full_deadline: bool,
@@ -64,6 +74,9 @@ pub(crate) struct Args {
     /// Keep each guest running after its result, and print how to attach; Ctrl-C ends it
     #[arg(long)]
     keep: bool,
+    /// How machines come to be ready. A scenario whose condition is put into the disk always boots
+    #[arg(long, value_enum, default_value_t = StartChoice::Auto)]
+    start: StartChoice,
     /// Print run.json to standard output
     #[arg(long)]
     json: bool,
@@ -85,9 +98,27 @@ enum Accel {
     Tcg,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StartChoice {
+    /// By booting
+    Cold,
+    /// From a saved state; one cold boot makes it where the cache has none
+    Warm,
+    /// From a saved state where there is one, or where two runs or more would use it
+    Auto,
+}
+
 fn scale(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=1000.0).contains(&factor) { Ok(factor) } else { Err("must be between 0.1 and 1000".into()) }
+}
+
+fn machines(text: &str) -> Result<Machines, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Machines::Auto),
+        Ok(n) if (1..=1024).contains(&n) => Ok(Machines::Exactly(n)),
+        _ => Err("must be `auto`, or a number between 1 and 1024".into()),
+    }
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
@@ -103,7 +134,17 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
-    let jobs = plan(args, &scenarios, &images, accelerator);
+    let mut jobs = plan(args, &scenarios, &images, accelerator);
+    choose_start(args.start, &mut jobs)?;
+    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
+    let past = Past::read(&out);
+    if args.adapt_deadlines {
+        for job in &mut jobs {
+            let (scenario, image) = (&job.scenario, &job.image.manifest.name);
+            let defined = scenario.request.deadline.0;
+            job.deadline = past.deadline(&scenario.name, image, job.accelerator, defined);
+        }
+    }
     if jobs.is_empty() {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
         return Err(Failure::Usage(anyhow!(what)));
@@ -121,8 +162,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
             format!("scenario {} on image {} was chosen twice; name it once", twice.scenario, twice.image);
         return Err(Failure::Usage(anyhow!(what)));
     }
-    let places =
-        args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), |n| n as usize);
+    let places = match args.jobs {
+        Machines::Auto => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        Machines::Exactly(n) => n,
+    };
     if args.keep && jobs.len() > places {
         let what = format!(
             "--keep would keep {} guests, and {places} run at a time; choose fewer scenarios or more --jobs",
@@ -134,7 +177,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(run_all(args, jobs))?;
+        .block_on(run_all(args, jobs, &out, &past))?;
     report(args, &run)
 }
 
@@ -205,6 +248,8 @@ fn plan(
                     full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
                     keep: args.keep,
+                    start: Start::Cold,
+                    deadline: None,
                 });
             }
         }
@@ -212,45 +257,53 @@ fn plan(
     jobs
 }
 
-async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
+/// Gives every job the saved states, unless all are to boot.
+fn choose_start(choice: StartChoice, jobs: &mut [Job]) -> anyhow::Result<()> {
+    let can = |job: &&Job| stays_cold(&job.scenario, &job.image, job.without_injection).is_none();
+    let able = jobs.iter().filter(can).count();
+    let missing = match choice {
+        StartChoice::Cold => return Ok(()),
+        StartChoice::Auto if able < 2 => Missing::BootCold,
+        StartChoice::Auto | StartChoice::Warm => Missing::Make,
+    };
+    if choice == StartChoice::Warm {
+        let mut cold: Vec<_> = jobs.iter().filter(|job| !can(job) && job.repeat == 1).collect();
+        cold.dedup_by_key(|job| &job.scenario.name);
+        for job in cold {
+            let why = stays_cold(&job.scenario, &job.image, job.without_injection).unwrap_or_default();
+            eprintln!("note: {} boots cold: {why}", job.scenario.name);
+        }
+    }
+    let states = Arc::new(warm_states(missing)?);
+    jobs.iter_mut().for_each(|job| job.start = Start::Warm(states.clone()));
+    Ok(())
+}
+
+/// The saved states of the cache.
+pub(crate) fn warm_states(missing: Missing) -> anyhow::Result<WarmStates> {
+    let qemu = qemu_version(Path::new(QEMU))?;
+    let dir = softoff_images::cache::states(&softoff_images::cache::cache_root());
+    Ok(WarmStates::new(dir, STATES_LIMIT, qemu, missing))
+}
+
+async fn run_all(args: &Args, jobs: Vec<Job>, out: &Path, past: &Past) -> anyhow::Result<RunRecord> {
     let began = Instant::now();
     let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let host = HostFingerprint::collect(Path::new(QEMU))?;
-    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
-    let store = RunStore::create(&out)?;
+    let store = RunStore::create(out)?;
     let (stop, cancel) = watch::channel(false);
     tokio::spawn(stop_on_ctrl_c(stop));
     let planned = jobs.len();
-    let at_once = args.jobs.unwrap_or(host.cpus) as usize;
-    let places = Arc::new(Semaphore::new(at_once));
     let listener = ui::live::listener();
-    let mut running = JoinSet::new();
-    for (number, job) in jobs.into_iter().enumerate() {
-        let (places, store, listener, mut cancel) =
-            (places.clone(), store.clone(), listener.clone(), cancel.clone());
-        running.spawn(async move {
-            let place = tokio::select! {
-                place = places.acquire_owned() => place.ok(),
-                _ = cancel.wait_for(|c| *c) => None,
-            };
-            let result = match place {
-                Some(_) => run_scenario(&job, &store, &listener, cancel).await,
-                None => Ok(None),
-            };
-            (number, result)
-        });
-    }
-    let mut results: Vec<(usize, ScenarioRecord)> = Vec::new();
+    let done = schedule::run_all(jobs, args.jobs, past, &store, &listener, cancel.clone()).await;
+    let mut results: Vec<ScenarioRecord> = Vec::new();
     let mut trouble = None;
-    while let Some(done) = running.join_next().await {
-        match done {
-            Ok((number, Ok(Some(record)))) => results.push((number, record)),
-            Ok((_, Ok(None))) => {}
-            Ok((_, Err(e))) => trouble = trouble.or(Some(e)),
-            Err(e) => trouble = trouble.or(Some(anyhow!("a scenario's task ended badly: {e}"))),
+    for (_, result) in done {
+        match result {
+            Ok(record) => results.extend(record),
+            Err(e) => trouble = trouble.or(Some(e)),
         }
     }
-    results.sort_by_key(|(number, _)| *number);
     let record = RunRecord {
         schema: SCHEMA,
         id: store.id(),
@@ -259,7 +312,7 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
         host,
         // Also when a kept guest was ended on purpose: what never ran is missing.
         interrupted: *cancel.borrow() && results.len() < planned,
-        results: results.into_iter().map(|(_, record)| record).collect(),
+        results,
     };
     store.write_run(&record)?;
     soft_versus_hard::write(store.dir(), &record)?;

@@ -58,6 +58,9 @@ fn live(view: &mut View, bars: &MultiProgress, event: RunEvent) {
                 let _shown = bars.println(line);
             }
         }
+        RunEvent::Note { job, what } => {
+            let _shown = bars.println(note_line(&job, &what));
+        }
         RunEvent::Kept { job, attach } => {
             for line in kept_lines(&job, &attach) {
                 let _shown = bars.println(line);
@@ -79,6 +82,7 @@ fn plain(view: &mut View, event: RunEvent) {
         RunEvent::Finished { record, .. } => {
             result_lines(&record).iter().for_each(|line| eprintln!("{line}"))
         }
+        RunEvent::Note { job, what } => eprintln!("{}", note_line(&job, &what)),
         RunEvent::Kept { job, attach } => {
             kept_lines(&job, &attach).iter().for_each(|line| eprintln!("{line}"))
         }
@@ -95,11 +99,13 @@ fn title(job: &JobName) -> String {
 fn stage_text(stage: &Stage) -> String {
     match stage {
         Stage::Preparing => "preparing the overlay".into(),
+        Stage::Starting => "starting from the saved state".into(),
         Stage::Booting(1) => "booting".into(),
         Stage::Booting(n) => format!("booting (attempt {n})"),
         Stage::Proving => "ready; proving the condition".into(),
         Stage::Waiting(Phase::Request) => "asked; waiting".into(),
         Stage::Waiting(phase) => format!("{phase}; waiting"),
+        Stage::Quiet => "waiting; nothing moves".into(),
         Stage::Finishing => "settled; reading evidence".into(),
         Stage::NextBoot => "booting the same disk again".into(),
     }
@@ -131,6 +137,10 @@ fn result_lines(record: &ScenarioRecord) -> Vec<String> {
         vec![format!("{verdict} {:44} {}{}", title(&job), record.outcome.kind(), off.unwrap_or_default())];
     lines.extend(record.reasons.iter().map(|reason| format!("        {}", printable(reason, 600))));
     lines
+}
+
+fn note_line(job: &JobName, what: &str) -> String {
+    format!("note    {}: {}", title(job), printable(what, 600))
 }
 
 fn kept_lines(job: &JobName, attach: &[String]) -> Vec<String> {

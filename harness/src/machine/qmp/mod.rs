@@ -6,6 +6,7 @@
 //! are dropped, and events stay names with raw JSON data.
 
 mod message;
+mod wire;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use qapi::Command;
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::BufReader;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lines::{Line, next_line};
@@ -95,6 +95,19 @@ pub enum QmpError {
     },
 }
 
+/// A command as it goes to QEMU.
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    execute: &'a str,
+    id: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    arguments: &'a Value,
+}
+
+fn is_empty(arguments: &&Value) -> bool {
+    arguments.as_object().is_none_or(serde_json::Map::is_empty)
+}
+
 type Reply = Result<Value, QmpFault>;
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 
@@ -102,7 +115,7 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 #[derive(Debug, Clone)]
 pub struct QmpClient {
     path: Arc<PathBuf>,
-    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    writer: Arc<tokio::sync::Mutex<wire::Writer>>,
     waiting: Waiting,
     next_id: Arc<AtomicU64>,
     /// QEMU's version as the greeting says it, such as `7.2.22`.
@@ -116,10 +129,8 @@ impl QmpClient {
         path: &Path,
         limit: Duration,
     ) -> Result<(QmpClient, mpsc::Receiver<QmpEvent>), QmpError> {
-        let stream = UnixStream::connect(path)
-            .await
-            .map_err(|source| QmpError::Connect { path: path.to_owned(), source })?;
-        let (read, write) = stream.into_split();
+        let (read, write) =
+            wire::connect(path).map_err(|source| QmpError::Connect { path: path.to_owned(), source })?;
         let mut reader = BufReader::new(read);
         let greeting = |seen: String| QmpError::Greeting { path: path.to_owned(), limit, seen };
         let first = match tokio::time::timeout(limit, next_line(&mut reader, MAX_LINE)).await {
@@ -169,15 +180,10 @@ impl QmpClient {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (tell, reply) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
-        let mut line = json!({ "execute": name, "id": id });
-        if let (Some(object), Value::Object(given)) = (line.as_object_mut(), &arguments)
-            && !given.is_empty()
-        {
-            object.insert("arguments".into(), arguments);
-        }
         let exchange = async {
-            let bytes = format!("{line}\n");
-            self.writer.lock().await.write_all(bytes.as_bytes()).await.ok()?;
+            let mut line = serde_json::to_vec(&Outgoing { execute: name, id, arguments: &arguments }).ok()?;
+            line.push(b'\n');
+            self.writer.lock().await.write_all(&line).await.ok()?;
             reply.await.ok()
         };
         let answer = tokio::time::timeout(limit, exchange).await;
@@ -201,7 +207,7 @@ impl QmpClient {
 }
 
 /// Reads until the connection ends; then every waiting command learns of it by its dropped sender.
-async fn pump(mut reader: BufReader<OwnedReadHalf>, waiting: Waiting, events: mpsc::Sender<QmpEvent>) {
+async fn pump(mut reader: BufReader<wire::Reader>, waiting: Waiting, events: mpsc::Sender<QmpEvent>) {
     while let Ok(line) = next_line(&mut reader, MAX_LINE).await {
         let line = match line {
             Line::Whole(line) => line,
