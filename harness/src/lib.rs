@@ -8,6 +8,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
+//! | [`lint`] | will a press be obeyed? by an image's disk alone |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
@@ -42,6 +43,7 @@ pub mod host;
 pub mod image;
 pub mod inject;
 pub mod inspect;
+pub mod lint;
 pub mod live;
 pub mod machine;
 pub mod outcome;

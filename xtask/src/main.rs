@@ -1,6 +1,7 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
 mod commands;
+mod confirm;
 mod host_tools;
 mod ui;
 
@@ -36,6 +37,8 @@ enum Command {
     Diagnose(commands::diagnose::Args),
     /// Show what a stopped disk image tells about shutting down
     Inspect(commands::inspect::Args),
+    /// Predict from a stopped disk image whether a press of the power button will be obeyed
+    Lint(commands::lint::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Build and show images
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Inspect(args) => commands::inspect::execute(&args),
+        Command::Lint(args) => commands::lint::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),

@@ -5,6 +5,7 @@ pub(crate) mod diagnose;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod inspect;
+pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod test;
