@@ -195,6 +195,67 @@ pub(crate) fn set_volume_flags(raw: &Path, volume_at: u64, flags: u16) {
     patch(raw, mft + 3 * 1024 + value as u64 + 10, &flags.to_le_bytes());
 }
 
+/// Counts the memory that each thread holds, so that a test can say what its own code took at most.
+pub(crate) mod memory {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    thread_local! {
+        static HELD: Cell<isize> = const { Cell::new(0) };
+        static PEAK: Cell<isize> = const { Cell::new(0) };
+    }
+
+    struct Counting;
+
+    #[global_allocator]
+    static COUNTING: Counting = Counting;
+
+    fn count(bytes: isize) {
+        // A thread that is ending has no counters any more.
+        let _gone = HELD.try_with(|held| {
+            held.set(held.get() + bytes);
+            PEAK.try_with(|peak| peak.set(peak.get().max(held.get())))
+        });
+    }
+
+    // SAFETY: everything is done by the system's allocator; counting neither allocates nor panics.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            count(layout.size() as isize);
+            // SAFETY: the caller's promise is handed on.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+            count(-(layout.size() as isize));
+            // SAFETY: as above.
+            unsafe { System.dealloc(place, layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            count(layout.size() as isize);
+            // SAFETY: as above.
+            unsafe { System.alloc_zeroed(layout) }
+        }
+
+        unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            // Both may be there for a moment.
+            count(size as isize);
+            count(-(layout.size() as isize));
+            // SAFETY: as above.
+            unsafe { System.realloc(place, layout, size) }
+        }
+    }
+
+    /// What `work` gives, and how many bytes it held at most.
+    pub(crate) fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        let before = HELD.get();
+        PEAK.set(before);
+        let done = work();
+        (done, usize::try_from(PEAK.get() - before).unwrap_or(0))
+    }
+}
+
 /// A scratch folder.
 pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir().unwrap()
