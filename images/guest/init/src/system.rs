@@ -15,7 +15,7 @@ use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::early::mount_fs;
 use crate::serve::{self, Programs};
-use crate::{agent, block, button, documents, input, log, procs, session, volume, wine};
+use crate::{agent, block, button, documents, event_log, input, log, procs, session, update, volume, wine};
 
 /// The session program: the only one that is started by name.
 const SESSION: &str = r"C:\softoff\session.exe";
@@ -50,6 +50,8 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let partition = block::system_partition()?;
     volume::check_and_mount(&partition)?;
     log::probe(ProbeEvent::VolumeMounted);
+    event_log::started();
+    update::after_boot();
     documents::write();
     wine::make_prefix()?;
     session::listen(events.clone())?;
