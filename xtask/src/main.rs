@@ -39,6 +39,8 @@ enum Command {
     Inspect(commands::inspect::Args),
     /// Predict from a stopped disk image whether a press of the power button will be obeyed
     Lint(commands::lint::Args),
+    /// Fuzz the readers of partitions, FAT, NTFS volumes and event logs
+    Fuzz(commands::fuzz::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Build and show images
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Lint(args) => commands::lint::execute(&args),
+        Command::Fuzz(args) => commands::fuzz::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
         Command::Cache(args) => commands::cache::execute(&args),

@@ -72,6 +72,32 @@ pub(crate) fn change_value(hive: &[u8], from: &str, to: &str) -> Vec<u8> {
     changed
 }
 
+/// A System log as the reference guest writes it: some filling, then one of each watched event that its writer
+/// knows.
+pub(crate) fn event_log(filling: usize) -> Vec<u8> {
+    use softoff_guest_eventlog::events::{self, Initiator};
+    use softoff_guest_eventlog::{FileTime, Log};
+    let time = |n: usize| FileTime(133_000_000_000_000_000 + n as u64 * 10_000_000);
+    let computer = "REFERENCE";
+    let by = Initiator { process: "winlogon.exe".into(), reason: 0x500ff, kind: "power off" };
+    let mut all = vec![events::event_log_started(time(0), computer)];
+    all.extend((0..filling).map(|n| events::service_timed_out(time(n), computer, "Filler")));
+    let now = time(filling);
+    all.extend([
+        events::shutdown_initiated(now, computer, &by),
+        events::entering_sleep(now, computer, 4),
+        events::event_log_stopped(now, computer),
+        events::shutdown_transition(now, computer, 6, 5),
+        events::unclean_start(now, computer),
+        events::unexpected_shutdown(now, time(0), computer),
+    ]);
+    let (mut log, _) = Log::open(std::io::Cursor::new(Vec::new())).unwrap();
+    all.iter().for_each(|event| {
+        log.append(event).unwrap();
+    });
+    log.close().unwrap().into_inner()
+}
+
 /// A file of the real samples, unpacked; `None`, and a line that says so, where they are not at hand.
 pub(crate) fn sample(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples").join(name);

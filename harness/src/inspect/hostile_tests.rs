@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::disk::RegistryValue;
-use crate::disk::testing::{gpt_disk, hive, memory, overlay_disk, run, sample, scratch};
+use crate::disk::testing::{event_log, gpt_disk, hive, memory, overlay_disk, run, scratch};
 use crate::lint::Lint;
 
 /// What the issue allows, and a seed: the same images in every run.
@@ -31,20 +31,15 @@ fn system() -> Vec<u8> {
 }
 
 fn files() -> Vec<(&'static str, Vec<u8>)> {
-    let mut files = vec![
+    vec![
         ("Windows/System32/config/SYSTEM", system()),
         ("Windows/System32/config/SOFTWARE", software()),
         ("Users/Ada/NTUSER.DAT", system()),
         ("Softoff/LostWrite/flushed-001.txt", vec![b'x'; 3000]),
         ("Windows/Minidump/1.dmp", vec![7; 3000]),
         ("hiberfil.sys", vec![0; 5000]),
-    ];
-    // The real log where it is at hand; its first chunks are enough.
-    files.extend(sample("System.evtx").map(|mut log| {
-        log.truncate(4096 + 4 * 65536);
-        ("Windows/System32/winevt/Logs/System.evtx", log)
-    }));
-    files
+        ("Windows/System32/winevt/Logs/System.evtx", event_log(900)),
+    ]
 }
 
 /// Reads everything there is; `true` where a report came of it.

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod diagnose;
 pub(crate) mod doctor;
+pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lint;
