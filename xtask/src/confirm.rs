@@ -14,10 +14,10 @@ use softoff_harness::inspect::ImageReport;
 use softoff_harness::lint::Lint;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::overlay;
-use softoff_harness::outcome::OutcomeKind;
+use softoff_harness::outcome::{Cause, OutcomeKind, Phase};
 use softoff_harness::record::{RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, run_scenario};
-use softoff_harness::scenario::{RequestMeans, Scenario, ScenarioName, Span};
+use softoff_harness::scenario::{Expectation, PhaseBudget, RequestMeans, Scenario, ScenarioName, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -167,7 +167,13 @@ async fn confirm(
         without_injection: false,
         keep: false,
     };
-    let record = run(store, job(scenario.clone(), image.clone())).await?;
+    let mut asked = scenario.clone();
+    if let Some(outcome) = lint.outcome().filter(|outcome| *outcome != asked.expect.outcome) {
+        // The definition presses more than once; of one press the prediction is the expectation.
+        (asked.expect.outcome, asked.expect.last_phase) = (outcome, Phase::Request);
+        asked.expect.volume_dirty = None;
+    }
+    let record = run(store, job(asked, image.clone())).await?;
     let mut arms = vec![arm(&scenario, "injected", &lint, &record, record.condition_proven != Some(false))];
     if lint.outcome() == Some(OutcomeKind::PoweredOff) {
         return Ok(arms);
@@ -180,10 +186,22 @@ async fn confirm(
     plain.conditions.clear();
     plain.name = ScenarioName(format!("{name}-remedied"));
     plain.request.delay = Span(PATIENCE);
+    plain.expect = healthy();
     let record = run(store, job(plain.clone(), Arc::new(remedied))).await?;
     plain.name = name;
     arms.push(arm(&plain, "remedied", &lint, &record, true));
     Ok(arms)
+}
+
+/// What is expected of a machine that nothing stands in the way of.
+fn healthy() -> Expectation {
+    Expectation {
+        outcome: OutcomeKind::PoweredOff,
+        last_phase: Phase::PoweredOff,
+        cause: Cause::None,
+        volume_dirty: Some(false),
+        within: PhaseBudget::default(),
+    }
 }
 
 /// A remedied machine must be predicted to obey, and obey.

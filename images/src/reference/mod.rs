@@ -23,6 +23,7 @@ use anyhow::Context;
 use softoff_harness::image::{Boot, GuestFamily, Image, MANIFEST, MachineFacts, Manifest, Quirk, Sha256Hex};
 
 pub use packages::{PACKAGES, SUITE};
+pub(crate) use volume::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
 
 use crate::cache::{self, CacheLock};
 use crate::progress::{Progress, note, step};
