@@ -11,7 +11,7 @@ use gptman::{GPT, GPTPartitionEntry};
 use regf::{DataType, HiveBuilder, KeyTreeNode, KeyTreeValue};
 use softoff_guest_eventlog::{FileTime, Log, events};
 
-use crate::reference::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
+use crate::reference::{GRANULARITY, SECTOR, TYPE_BASIC_DATA, copy_sparse};
 use crate::tools;
 
 /// Size of the virtual disk.
@@ -85,8 +85,10 @@ fn value(node: &mut KeyTreeNode, name: &str, data_type: DataType, data: Vec<u8>)
 }
 
 fn hive(root: KeyTreeNode) -> anyhow::Result<Vec<u8>> {
-    let mut builder = HiveBuilder::from_tree_with_version(root, 1, 5)?;
-    Ok(builder.to_bytes()?)
+    let mut bytes = HiveBuilder::from_tree_with_version(root, 1, 5)?.to_bytes()?;
+    // Zeros behind the last bin, as an installed Windows has them: room for an edit.
+    bytes.resize(bytes.len().next_multiple_of(GRANULARITY), 0);
+    Ok(bytes)
 }
 
 fn system() -> anyhow::Result<Vec<u8>> {
