@@ -207,9 +207,12 @@ fn healthy() -> Expectation {
 /// A remedied machine must be predicted to obey, and obey.
 fn arm(scenario: &Scenario, arm: &'static str, lint: &Lint, record: &ScenarioRecord, in_place: bool) -> Arm {
     let (predicted, found) = (lint.outcome(), record.outcome.kind());
-    let good = arm != "remedied" || found == OutcomeKind::PoweredOff;
-    let agree = in_place && good && predicted == Some(found);
+    let agree = in_place && agrees(arm, predicted, found);
     Arm { scenario: scenario.name.clone(), arm, predicted, found, in_place, agree }
+}
+
+fn agrees(arm: &str, predicted: Option<OutcomeKind>, found: OutcomeKind) -> bool {
+    predicted == Some(found) && (arm != "remedied" || found == OutcomeKind::PoweredOff)
 }
 
 async fn run(store: &RunStore, job: Job) -> anyhow::Result<ScenarioRecord> {
@@ -238,4 +241,44 @@ async fn prepare(image: &Image, dir: &Path, edits: &[HiveEdit]) -> anyhow::Resul
         inject::apply(&disk, &[image.file(system)], edits).context("the values could not be put in place")?;
     }
     Ok(Image { dir: dir.to_owned(), ..image.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::as_predicted("injected", Some(OutcomeKind::Suspended), OutcomeKind::Suspended, true)]
+    #[case::another_end("injected", Some(OutcomeKind::StillRunning), OutcomeKind::PoweredOff, false)]
+    #[case::nothing_predicted("injected", None, OutcomeKind::PoweredOff, false)]
+    #[case::the_host_failed("injected", Some(OutcomeKind::PoweredOff), OutcomeKind::HostFailed, false)]
+    #[case::put_right("remedied", Some(OutcomeKind::PoweredOff), OutcomeKind::PoweredOff, true)]
+    #[case::the_remedy_does_not_help(
+        "remedied",
+        Some(OutcomeKind::StillRunning),
+        OutcomeKind::StillRunning,
+        false
+    )]
+    fn agreement(
+        #[case] arm: &str,
+        #[case] predicted: Option<OutcomeKind>,
+        #[case] found: OutcomeKind,
+        #[case] agree: bool,
+    ) {
+        assert_eq!(agrees(arm, predicted, found), agree);
+    }
+
+    #[test]
+    fn conditions_that_need_a_program_are_left_out() {
+        let names: Vec<String> = select(&[]).unwrap().into_iter().map(|s| s.name.0).collect();
+        for name in
+            ["power-button-nothing", "logon-required", "shutdown-event-tracker", "display-asleep", "control"]
+        {
+            assert!(names.iter().any(|n| n == name), "{name} is not in {names:?}");
+        }
+        assert!(
+            !names.iter().any(|n| n.contains("application") || n.contains("service") || n.contains("agent"))
+        );
+    }
 }
