@@ -12,6 +12,7 @@
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
+//! | [`soft_versus_hard`] | damage against kill time: table and plot of one family of results |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
 //! | [`mod@diagnose`] | the cause from evidence alone |
@@ -52,6 +53,7 @@ pub mod run;
 pub mod scenario;
 pub mod screen_texts;
 pub mod settle;
+pub mod soft_versus_hard;
 pub mod text;
 pub mod timeline;
 pub mod verdict;

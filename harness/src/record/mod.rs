@@ -10,6 +10,7 @@
 //!     timeline.jsonl            every observation, one JSON object a line
 //!     registry.json             what the registry on the disk says about shutting down
 //!     screen-001.png ...        the screen, whenever it changed
+//!     next-boot/                timeline, pictures and logs of the next boot, where the scenario asks for one
 //!     serial.log, qemu.log      the guest's console, QEMU's own words
 //! ```
 
@@ -105,14 +106,7 @@ impl RunStore {
 
     /// Writes a scenario's timeline; without a result beside it, it tells of a run that was cut.
     pub fn write_timeline(&self, dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
-        let path = dir.join(TIMELINE);
-        let mut file =
-            BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
-        for observation in timeline {
-            serde_json::to_writer(&mut file, observation)?;
-            file.write_all(b"\n")?;
-        }
-        file.flush().with_context(|| format!("cannot write {}", path.display()))
+        write_timeline(dir, timeline)
     }
 
     /// Writes what the registry says, for a later diagnosis.
@@ -124,6 +118,18 @@ impl RunStore {
     pub fn write_run(&self, record: &RunRecord) -> anyhow::Result<()> {
         write_json(&self.dir.join(RUN_JSON), record)
     }
+}
+
+/// Writes a timeline into a folder.
+pub(crate) fn write_timeline(dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
+    let path = dir.join(TIMELINE);
+    let mut file =
+        BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
+    for observation in timeline {
+        serde_json::to_writer(&mut file, observation)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes to a neighbour and renames, so that a half-written file never has the name.

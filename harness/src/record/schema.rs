@@ -129,6 +129,29 @@ pub struct Damage {
     pub disk: Option<DiskReport>,
 }
 
+/// What the guest made of its disk when it was booted once more after the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NextBoot {
+    /// Cold boot to readiness, milliseconds; absent when it did not become ready.
+    pub boot_ms: Option<u64>,
+    /// The volume's flag word that the guest's check found; absent when the guest told of no check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_check: Option<u16>,
+    /// What the guest told of its update's state: `rolled-back` after an interruption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_state: Option<String>,
+    /// Events 41 and 6008 that this boot wrote into the System log, in their order.
+    #[serde(default)]
+    pub unexpected_shutdown_events: Vec<u32>,
+    /// The outcome of the soft shutdown that ends this boot.
+    pub outcome: Option<Outcome>,
+    /// What the disk shows after it.
+    pub damage: Damage,
+    /// Why this boot tells less than it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// A file of this result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
@@ -179,6 +202,12 @@ pub struct ScenarioRecord {
     pub delivery: Delivery,
     /// What the disk shows afterwards.
     pub damage: Damage,
+    /// When the host pulled the plug, milliseconds from the first request; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plug_pulled_ms: Option<u64>,
+    /// What the next boot of the same disk made of it; absent when the scenario asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_boot: Option<NextBoot>,
     /// Cold boot to readiness, milliseconds; absent when it never was ready.
     pub boot_ms: Option<u64>,
     /// How many boots were needed: more than 1 after an early kernel panic of the reference guest.

@@ -115,13 +115,13 @@ async fn inject_all(job: &Job, overlay: &Path, timeline: &Timeline) -> anyhow::R
     Ok(())
 }
 
-enum NotReady {
+pub(super) enum NotReady {
     Ended(Outcome),
     TimedOut(String),
 }
 
 /// Ready means: the agent answers and, where the guest has our session program, it reports its desktop.
-async fn wait_until_ready(
+pub(super) async fn wait_until_ready(
     job: &Job,
     machine: &Machine,
     timeline: &Timeline,

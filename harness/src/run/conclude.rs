@@ -103,6 +103,8 @@ pub(super) fn make_record(
         diagnosis,
         expected_cause: Some(job.scenario.expect.cause),
         damage,
+        plug_pulled_ms: settle::plug_pulled(observations).map(millis),
+        next_boot: story.next_boot.clone(),
         boot_ms: story.boot_time.map(millis),
         boots: story.boots,
         probe_lines_damaged: u32::try_from(

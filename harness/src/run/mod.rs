@@ -8,6 +8,7 @@ mod after;
 mod boot;
 mod conclude;
 pub(crate) mod early;
+mod next_boot;
 mod request;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, Phase, SettledBy};
 use crate::record::RunStore;
-use crate::record::schema::{Damage, ScenarioRecord};
+use crate::record::schema::{Damage, NextBoot, ScenarioRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
 use crate::settle;
 use crate::text::printable;
@@ -99,6 +100,8 @@ pub enum Stage {
     Waiting(Phase),
     /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
     Finishing,
+    /// The same disk is booted once more.
+    NextBoot,
 }
 
 /// Whoever wants to know.
@@ -154,6 +157,7 @@ pub(crate) struct Story {
     /// Before the boot, and then after the end.
     pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
+    pub(crate) next_boot: Option<NextBoot>,
 }
 
 /// Runs one job. `None` when it was cancelled; the machine is gone then, and the start marker without a
@@ -208,6 +212,15 @@ pub async fn run_scenario(
         } else {
             damage.trouble =
                 Some("the machine still ran, and the harness ended it: not the guest's damage".into());
+        }
+        if job.scenario.next_boot && outcome.ended_the_machine() {
+            listener(RunEvent::Stage { job: name.clone(), stage: Stage::NextBoot });
+            story.next_boot =
+                next_boot::boot_again(job, &dir, folder, &damage, stopped(&mut cancelled)).await;
+            if story.next_boot.is_none() {
+                store.write_timeline(&dir, &timeline.snapshot())?;
+                return Ok(None);
+            }
         }
         // A disk that cannot be read after the end leaves what it said before the boot.
         story.registry = disk.registry.or(story.registry.take());

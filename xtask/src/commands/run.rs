@@ -16,6 +16,7 @@ use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, run_scenario};
 use softoff_harness::scenario::Scenario;
+use softoff_harness::soft_versus_hard;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -261,6 +262,7 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
         results: results.into_iter().map(|(_, record)| record).collect(),
     };
     store.write_run(&record)?;
+    soft_versus_hard::write(store.dir(), &record)?;
     eprintln!("records: {}", store.dir().display());
     match trouble {
         Some(error) => Err(error),
@@ -283,6 +285,9 @@ async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
 
 fn report(args: &Args, run: &RunRecord) -> Result<(), Failure> {
     eprintln!("{}", ui::summary::render(run));
+    if let Some(table) = ui::soft_versus_hard::render(run) {
+        eprintln!("{table}");
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
     }

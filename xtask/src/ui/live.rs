@@ -101,6 +101,7 @@ fn stage_text(stage: &Stage) -> String {
         Stage::Waiting(Phase::Request) => "asked; waiting".into(),
         Stage::Waiting(phase) => format!("{phase}; waiting"),
         Stage::Finishing => "settled; reading evidence".into(),
+        Stage::NextBoot => "booting the same disk again".into(),
     }
 }
 

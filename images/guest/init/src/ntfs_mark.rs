@@ -100,6 +100,8 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use rstest::rstest;
     use std::io::Cursor;
 
@@ -145,5 +147,28 @@ mod tests {
         let mut bytes = volume(1);
         bytes[at] = byte;
         Mark::read(&mut Cursor::new(&bytes)).unwrap_err();
+    }
+
+    proptest! {
+        #[test]
+        fn damage_anywhere_never_panics(hits in vec((0usize..64 << 10, any::<u8>()), 1..30), cut in 0usize..64 << 10) {
+            let mut bytes = volume(1);
+            for (at, byte) in hits {
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut);
+            let _ = Mark::read(&mut Cursor::new(&bytes));
+        }
+
+        /// The hits of the other one seldom meet what counts.
+        #[test]
+        fn damage_where_it_counts_never_panics(boot in vec((0x0busize..0x48, any::<u8>()), 0..4), record in vec((0usize..0x100, any::<u8>()), 0..6)) {
+            let mut bytes = volume(1);
+            boot.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+            record.iter().for_each(|(at, byte)| bytes[RECORD_AT + *at] = *byte);
+            if let Ok(mark) = Mark::read(&mut Cursor::new(&bytes)) {
+                mark.clear(&mut Cursor::new(&mut bytes)).unwrap();
+            }
+        }
     }
 }
