@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`schedule`] | many scenarios on one host: how many machines at a time, which first |
+//! | [`lint`] | will a press be obeyed? by an image's disk alone |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`warm`] | a machine that begins where another one was ready |
 //! | [`readiness`] | from QEMU's start to a guest that is proven ready |
@@ -46,6 +47,7 @@ pub mod host;
 pub mod image;
 pub mod inject;
 pub mod inspect;
+pub mod lint;
 pub mod live;
 pub mod machine;
 pub mod outcome;

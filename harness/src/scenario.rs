@@ -75,6 +75,9 @@ pub struct Request {
     pub gap: Span,
     /// How long after the first press the outcome is waited for.
     pub deadline: Span,
+    /// How long after the guest was proven ready the first request is made; at once unless said.
+    #[serde(default = "no_span")]
+    pub delay: Span,
     /// When the first request is made: when the guest is ready, or so long after the power came on.
     #[serde(default)]
     pub at: RequestMoment,

@@ -20,6 +20,9 @@ use crate::text::printable;
 const CHUNK: usize = 64 << 10;
 const FIRST_CHUNK: u64 = 4096;
 const CHUNK_HEADER: usize = 512;
+/// Flags in the file's header, and the one that says "in use".
+const FLAGS_AT: u64 = 120;
+const IN_USE: u32 = 1;
 /// Chunks whose headers are looked at: a log of 1 GiB. The usual limit of System and Application is 20 MB.
 const MAX_CHUNKS: u64 = 1 << 14;
 /// Chunks that are read record by record, the newest ones: some 6000 records.
@@ -135,6 +138,10 @@ pub struct EventLogReport {
     pub looked_at: u64,
     /// Chunks and records that cannot be read.
     pub damaged: u64,
+    /// The log's own mark of being in use, which the event log service takes away when it stops: still there, the
+    /// log was not closed.
+    #[serde(default)]
+    pub left_open: bool,
     /// The watched events among them by time, newest last; at most 64.
     pub events: Vec<LoggedEvent>,
 }
@@ -158,7 +165,12 @@ impl EventLogReport {
     }
 
     fn of(bytes: &dyn Bytes) -> io::Result<EventLogReport> {
-        let mut report = EventLogReport::default();
+        let mut flags = [0u8; 4];
+        if bytes.len() > FIRST_CHUNK {
+            bytes.read_at(FLAGS_AT, &mut flags)?;
+        }
+        let left_open = u32::from_le_bytes(flags) & IN_USE != 0;
+        let mut report = EventLogReport { left_open, ..EventLogReport::default() };
         let mut chunks = Vec::new();
         let whole = bytes.len().saturating_sub(FIRST_CHUNK) / CHUNK as u64;
         for number in 0..whole.min(MAX_CHUNKS) {
@@ -268,7 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::disk::testing::sample;
+    use crate::disk::testing::{event_log, sample};
 
     /// Counted by hand in the sample: records by their signature, watched events by provider and id.
     #[test]
@@ -287,6 +299,37 @@ mod tests {
         assert_eq!(counts, [2, 3, 2, 0, 0, 2, 2, 0]);
         let newest = report.last("User32", 1074).unwrap();
         assert_eq!((newest.record, newest.data[3].as_str()), (298, "0x80030002"));
+    }
+
+    /// The same where the samples are not at hand, with a log that the reference guest's own writer made.
+    #[test]
+    fn a_generated_log_is_counted() {
+        let report = EventLogReport::parse(&event_log(900));
+        assert_eq!((report.records, report.looked_at, report.damaged), (907, 907, 0));
+        assert!(!report.left_open);
+        // The newest are kept, so that the oldest fillings are not.
+        assert_eq!(report.events.len(), MAX_EVENTS);
+        for (provider, id) in [
+            ("User32", 1074),
+            ("EventLog", 6006),
+            ("EventLog", 6008),
+            ("Microsoft-Windows-Kernel-Power", 41),
+            ("Microsoft-Windows-Kernel-Power", 42),
+            ("Microsoft-Windows-Kernel-Power", 109),
+            ("Service Control Manager", 7043),
+        ] {
+            assert!(report.last(provider, id).is_some(), "{provider} {id}");
+        }
+        assert!(report.last("Some Other Provider", 41).is_none());
+        let asked = report.last("User32", 1074).unwrap();
+        assert!(asked.data.iter().any(|text| text == "0x500ff"), "{asked:?}");
+    }
+
+    #[test]
+    fn a_log_that_was_not_closed_says_so() {
+        let mut bytes = event_log(0);
+        bytes[120] |= 1;
+        assert!(EventLogReport::parse(&bytes).left_open);
     }
 
     #[test]
@@ -317,8 +360,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn damaged_logs_never_panic(changes in prop::collection::vec((4096usize..70_000, any::<u8>()), 1..64)) {
-            let Some(mut bytes) = sample("System.evtx") else { return Ok(()) };
-            bytes.truncate(4096 + CHUNK);
+            let mut bytes = event_log(100);
             for (at, to) in changes {
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte = to;

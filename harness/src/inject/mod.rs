@@ -6,6 +6,7 @@
 
 mod error;
 mod merge;
+mod remedy;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{InjectError, Refusal};
+pub use remedy::{powershell, reg_file};
 
 use crate::disk::registry::{MAX_HIVE, plan_keys, values_in};
 use crate::disk::{

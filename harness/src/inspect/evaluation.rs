@@ -37,11 +37,14 @@ pub enum Evaluation {
     },
 }
 
+/// Whether the edition is an evaluation's, such as ServerStandardEval, EnterpriseEval, EnterpriseSEval.
+pub fn is_evaluation(registry: &RegistryFacts) -> bool {
+    registry.edition.as_deref().is_some_and(|edition| edition.to_ascii_lowercase().ends_with("eval"))
+}
+
 /// Judges a disk; `now` is in seconds since 1970.
 pub fn evaluation(report: &DiskReport, registry: &RegistryFacts, now: u64) -> Evaluation {
-    let edition = registry.edition.as_deref().unwrap_or_default();
-    // Such as ServerStandardEval, EnterpriseEval, EnterpriseSEval.
-    if !edition.to_ascii_lowercase().ends_with("eval") {
+    if !is_evaluation(registry) {
         return Evaluation::No;
     }
     let said = report.application_log.as_ref().and_then(|log| log.last("WLMS", 100));

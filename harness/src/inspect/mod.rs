@@ -5,6 +5,8 @@
 
 mod documents;
 mod evaluation;
+#[cfg(test)]
+mod hostile_tests;
 mod image;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use documents::{DocumentsReport, Survival, Written};
-pub use evaluation::{Evaluation, evaluation};
+pub use evaluation::{Evaluation, evaluation, is_evaluation};
 pub use image::{FileSystem, ImageReport, PartitionReport};
 pub use updates::{ModelledUpdate, PendingUpdates};
 

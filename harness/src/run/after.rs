@@ -1,11 +1,12 @@
 //! What the disk tells: before the boot, and after the end.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::boot::OVERLAY;
 use crate::disk::{DiskImage, VolumeFlags, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
-use crate::inspect::{Inspection, Written, inspect};
+use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::record::schema::Damage;
 
 /// What a stopped machine's disk says.
@@ -36,9 +37,24 @@ pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFi
     }
 }
 
-/// What the registry says before the boot; `None` when it cannot be read.
-pub(super) async fn read_registry(folder: &Path) -> Option<RegistryFacts> {
+/// What the registry says before the boot; `None` when it cannot be read. An error when the image is an evaluation
+/// Windows past its expiry: it shuts down by itself every hour, so that a run would say nothing of the button.
+pub(super) async fn read_registry(folder: &Path) -> anyhow::Result<Option<RegistryFacts>> {
     let overlay = folder.join(OVERLAY);
-    let read = move || RegistryFacts::read(&system_volume(&DiskImage::open(&overlay)?)?);
-    tokio::task::spawn_blocking(read).await.ok()?.ok()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let read = move || -> anyhow::Result<Option<RegistryFacts>> {
+        let volume = DiskImage::open(&overlay).and_then(|disk| system_volume(&disk));
+        let Ok(registry) = volume.and_then(|volume| RegistryFacts::read(&volume)) else { return Ok(None) };
+        if is_evaluation(&registry)
+            && let Ok(found) = DiskImage::open(&overlay).and_then(|disk| inspect(&disk, None))
+            && let Evaluation::Expired { why } = evaluation(&found.report, &registry, now)
+        {
+            anyhow::bail!(
+                "the image is an evaluation Windows past its expiry ({why}), which shuts down every hour by itself; \
+                 next: install a fresh one, or `slmgr /rearm`"
+            );
+        }
+        Ok(Some(registry))
+    };
+    tokio::task::spawn_blocking(read).await?
 }

@@ -330,6 +330,7 @@ async fn tell(
             return Ok(());
         }
     }
+    tokio::time::sleep(job.scenario.request.delay.0).await;
     request::wake(job, machine, timeline, &stage).await?;
     note_state(machine, timeline).await;
     let registry = story.registry.clone();

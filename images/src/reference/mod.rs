@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use softoff_harness::image::{Boot, GuestFamily, Image, MANIFEST, MachineFacts, Manifest, Quirk, Sha256Hex};
 
+pub(crate) use hives::GRANULARITY;
 pub use packages::{PACKAGES, SUITE};
+pub(crate) use volume::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
 
 use crate::cache::{self, CacheLock};
 use crate::progress::{Progress, note, step};

@@ -89,7 +89,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Accel {
+pub(crate) enum Accel {
     /// KVM where a test boot passes, else TCG
     Auto,
     /// KVM or nothing
@@ -207,7 +207,7 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     Ok(chosen.into_iter().map(Arc::new).collect())
 }
 
-fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
+pub(crate) fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
     let wanted = match wanted {
         Accel::Auto => AccelChoice::Auto,
         Accel::Kvm => AccelChoice::Kvm,

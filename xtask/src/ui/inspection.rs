@@ -154,7 +154,8 @@ fn events(name: &str, log: &EventLogReport) -> Vec<Vec<String>> {
         String::new()
     };
     let damaged = if log.damaged > 0 { format!(", {} damaged", log.damaged) } else { String::new() };
-    let mut rows = vec![vec![name.to_owned(), format!("{} records{unread}{damaged}", log.records)]];
+    let open = if log.left_open { ", not closed: its writer was cut off" } else { "" };
+    let mut rows = vec![vec![name.to_owned(), format!("{} records{unread}{damaged}{open}", log.records)]];
     for event in log.events.iter().rev().take(EVENTS).rev() {
         let known = event.known();
         let meaning = known.map_or("", |known| known.meaning);
