@@ -9,20 +9,23 @@
 //! |---|---|
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`schedule`] | many scenarios on one host: how many machines at a time, which first |
+//! | [`lint`] | will a press be obeyed? by an image's disk alone |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`warm`] | a machine that begins where another one was ready |
 //! | [`readiness`] | from QEMU's start to a guest that is proven ready |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
+//! | [`soft_versus_hard`] | damage against kill time: table and plot of one family of results |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
 //! | [`mod@diagnose`] | the cause from evidence alone |
 //! | [`condition`] | one file per cause: inject, prove, detect, remedy |
 //! | [`evidence`] | what a diagnosis may look at |
+//! | [`inspect`] | what a stopped disk tells: the damage of a run, the facts of an image |
 //! | [`inject`] | the only writer to disks, and to overlays only |
 //! | [`guest`] | how things are done inside a guest, and what its registry says |
 //! | [`machine`] | one QEMU process: command line, QMP, agent, serial ports, screen, accelerator |
-//! | [`disk`] | reading a stopped disk: partitions, NTFS, registry hives |
+//! | [`disk`] | reading a stopped disk: partitions, NTFS, FAT's marks, registry hives, event logs |
 //! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |
 //! | [`image`], [`host`], [`pressure`] | what runs, where, and what else the host had to do |
@@ -43,6 +46,8 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod inject;
+pub mod inspect;
+pub mod lint;
 pub mod live;
 pub mod machine;
 pub mod outcome;
@@ -54,6 +59,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod screen_texts;
 pub mod settle;
+pub mod soft_versus_hard;
 pub mod text;
 pub mod timeline;
 pub mod verdict;

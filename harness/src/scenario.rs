@@ -3,6 +3,8 @@
 //! A definition that does not fit is refused with file, line, and the values that are allowed there. The
 //! scenario's name is its file's name.
 
+mod act;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::condition::Condition;
 use crate::image::GuestFamily;
 pub use crate::outcome::RequestMeans;
 use crate::outcome::{Cause, OutcomeKind, Phase};
+pub use act::{FollowUp, HostAct, Moment};
 
 /// A scenario's name: its file's name without `.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +75,9 @@ pub struct Request {
     pub gap: Span,
     /// How long after the first press the outcome is waited for.
     pub deadline: Span,
+    /// How long after the guest was proven ready the first request is made; at once unless said.
+    #[serde(default = "no_span")]
+    pub delay: Span,
     /// When the first request is made: when the guest is ready, or so long after the power came on.
     #[serde(default)]
     pub at: RequestMoment,
@@ -89,34 +95,6 @@ pub enum RequestMoment {
     Ready,
     /// The firmware has just begun: no operating system listens yet.
     PowerOn,
-}
-
-/// A later act of the host.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FollowUp {
-    /// Time since the act before it.
-    pub after: Span,
-    /// What is done.
-    #[serde(rename = "do")]
-    pub act: HostAct,
-    /// For `keys`: QEMU's names of the keys (QKeyCode), pressed one after another.
-    #[serde(default)]
-    pub keys: Vec<String>,
-}
-
-/// What a host can do to a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum HostAct {
-    /// Press the ACPI power button again.
-    Press,
-    /// Ask the guest agent to power off, which forces.
-    GuestAgent,
-    /// Wake a machine in S3: QMP `system_wakeup`.
-    Wake,
-    /// Press and release keys: QMP `input-send-event`.
-    Keys,
 }
 
 /// When the guest counts as ready.
@@ -195,6 +173,9 @@ pub struct Scenario {
     pub readiness: Readiness,
     /// How the host asks.
     pub request: Request,
+    /// Boot the disk once more after the end, and record what the guest makes of what it finds.
+    #[serde(default)]
+    pub next_boot: bool,
     /// What must be observed.
     pub expect: Expectation,
 }
@@ -303,18 +284,19 @@ impl Scenario {
                 "two conditions of one kind: they write the same values, so that only the last would count";
             return Some(("kind", what.into()));
         }
-        if let Some(wrong) = self.request.then.iter().find(|t| (t.act == HostAct::Keys) == t.keys.is_empty())
-        {
-            let what = match wrong.act {
-                HostAct::Keys => "`keys` is missing: name the keys, such as [\"ret\"]",
-                _ => "`keys` goes with do = \"keys\", and only with it",
-            };
-            return Some(("do", what.into()));
+        if let Some(wrong) = self.request.then.iter().find_map(FollowUp::contradiction) {
+            return Some(wrong);
         }
-        let hard = self.request.by == RequestMeans::HardPowerOff;
+        let pulls = |t: &FollowUp| t.act == HostAct::HardPowerOff;
+        let hard = self.request.by == RequestMeans::HardPowerOff || self.request.then.iter().any(pulls);
         if hard != (self.expect.outcome == OutcomeKind::HostKilled) {
-            let what = "outcome `host-killed` goes with request `hard-power-off`, and only with it";
+            let what = "outcome `host-killed` goes with request or act `hard-power-off`, and only with it";
             return Some(("outcome", what.into()));
+        }
+        if self.next_boot && !matches!(self.expect.outcome, OutcomeKind::PoweredOff | OutcomeKind::HostKilled)
+        {
+            let what = "`next_boot` needs an end: outcome `powered-off` or `host-killed`";
+            return Some(("next_boot", what.into()));
         }
         if (self.expect.outcome == OutcomeKind::PoweredOff) != (self.expect.last_phase == Phase::PoweredOff) {
             let what = "outcome `powered-off` goes with last_phase `powered-off`, and only with it";
@@ -325,75 +307,4 @@ impl Scenario {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    const GOOD: &str = r#"summary = "The button does nothing"
-images = ["reference"]
-
-[[condition]]
-kind = "power-button-policy"
-action = "nothing"
-
-[readiness]
-within = "2m"
-
-[request]
-by = "acpi-button"
-deadline = "20s"
-
-[expect]
-outcome = "still-running"
-last_phase = "request"
-cause = "power-button-policy"
-within = { reacted = "500ms" }
-"#;
-
-    fn parse(text: &str) -> Result<Scenario, ScenarioError> {
-        Scenario::parse(text, Path::new("definitions/test.toml"), "test".into())
-    }
-
-    #[test]
-    fn a_definition_is_read_whole() {
-        let scenario = parse(GOOD).unwrap();
-        assert_eq!(scenario.name.0, "test");
-        assert_eq!(scenario.request.deadline.0, Duration::from_secs(20));
-        assert_eq!(scenario.request.presses, 1);
-        assert_eq!(scenario.expect.within.of(Phase::Reacted), Some(Duration::from_millis(500)));
-    }
-
-    #[rstest]
-    #[case::unknown_key("deadline = \"20s\"", "deadlime = \"20s\"")]
-    #[case::unknown_condition("kind = \"power-button-policy\"", "kind = \"gremlins\"")]
-    #[case::unknown_parameter("action = \"nothing\"", "action = \"explode\"")]
-    #[case::foreign_parameter("action = \"nothing\"", "action = \"nothing\"\ncolour = 1")]
-    #[case::negative_deadline("deadline = \"20s\"", "deadline = \"-20s\"")]
-    #[case::zero_deadline("deadline = \"20s\"", "deadline = \"0s\"")]
-    #[case::bare_number("deadline = \"20s\"", "deadline = 20")]
-    #[case::huge("deadline = \"20s\"", "deadline = \"99999999999999999999s\"")]
-    #[case::unknown_outcome("outcome = \"still-running\"", "outcome = \"alive\"")]
-    #[case::contradiction("outcome = \"still-running\"", "outcome = \"host-killed\"")]
-    #[case::no_presses("deadline = \"20s\"", "deadline = \"20s\"\npresses = 0")]
-    #[case::late_press("deadline = \"20s\"", "deadline = \"20s\"\npresses = 3\ngap = \"10s\"")]
-    #[case::no_image("images = [\"reference\"]", "images = []")]
-    #[case::missing_section("[readiness]\nwithin = \"2m\"", "")]
-    #[case::not_toml("[expect]", "[expect")]
-    #[case::wake_key_without_gap("deadline = \"20s\"", "deadline = \"20s\"\nwake_key = \"shift\"")]
-    #[case::twice_the_same_kind(
-        "[readiness]",
-        "[[condition]]\nkind = \"power-button-policy\"\naction = \"sleep\"\n\n[readiness]"
-    )]
-    fn what_does_not_fit_is_told_with_file_line_and_allowed_values(#[case] from: &str, #[case] to: &str) {
-        let name = std::thread::current()
-            .name()
-            .unwrap_or_default()
-            .rsplit("::")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        assert!(GOOD.contains(from));
-        let error = parse(&GOOD.replace(from, to)).unwrap_err();
-        insta::assert_snapshot!(name, error);
-    }
-}
+mod tests;

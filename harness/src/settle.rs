@@ -158,6 +158,14 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
     reached
 }
 
+/// When the host pulled the plug, from the first request; `None` when it did not.
+pub fn plug_pulled(observations: &[Observation]) -> Option<Duration> {
+    let requested = |o: &&Observation| matches!(o.what, Seen::Requested { .. });
+    let pulled = |o: &&Observation| matches!(&o.what, Seen::Requested { by, .. } if by == PLUG);
+    let first = observations.iter().find(requested)?;
+    Some(observations.iter().find(pulled)?.at().saturating_sub(first.at()))
+}
+
 fn is_event(seen: &Seen, wanted: &str) -> bool {
     matches!(seen, Seen::QmpEvent { name, .. } if name == wanted)
 }

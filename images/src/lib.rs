@@ -12,6 +12,7 @@
 //! prints).
 
 pub mod cache;
+pub mod measure_disk;
 pub mod progress;
 pub mod reference;
 pub mod toolchain;

@@ -23,6 +23,12 @@ use softoff_harness::outcome::{OutcomeKind, Verdict};
     Verdict::Fail,
     OutcomeKind::PoweredOff
 )]
+#[case::the_moment_to_pull_the_plug_never_comes(
+    "negative/plug-never-pulled.toml",
+    false,
+    Verdict::Fail,
+    OutcomeKind::PoweredOff
+)]
 #[case::policy_not_injected(
     "definitions/power-button-nothing.toml",
     true,

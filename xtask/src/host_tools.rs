@@ -75,6 +75,7 @@ pub(crate) fn needs() -> Vec<Need> {
     all.push(file(driver, "libvirt-daemon-driver-qemu", by, By::Test));
     all.push(program("virsh", "libvirt-clients", "test the documented path through libvirt", By::Test));
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
+    all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
     // The device, not a package: a container must be given it (`--device /dev/fuse`).
     all.push(file("/dev/fuse", "fuse3", "make NTFS volumes for the disk reader's tests", By::Test));
     // tesseract's folder is named after its version.
@@ -135,6 +136,15 @@ pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Installs packages that only a comparison needs, where that may be done.
+pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
+    anyhow::ensure!(find("apt-get").is_some(), "there is no apt-get here");
+    let root = root_prefix(false).with_context(|| format!("next: {}", apt_line(packages)))?;
+    eprintln!("installing {} (missing on this machine)", packages.join(" "));
+    apt(&root, &["update", "-q"]).context("updating the package lists")?;
+    install_all(&root, packages)
 }
 
 /// Installs, if need be in a second attempt that may downgrade.

@@ -1,6 +1,8 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
+mod bench_inspect;
 mod commands;
+mod confirm;
 mod host_tools;
 mod ui;
 
@@ -34,6 +36,12 @@ enum Command {
     List(commands::list::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
+    /// Show what a stopped disk image tells about shutting down
+    Inspect(commands::inspect::Args),
+    /// Predict from a stopped disk image whether a press of the power button will be obeyed
+    Lint(commands::lint::Args),
+    /// Fuzz the readers of partitions, FAT, NTFS volumes and event logs
+    Fuzz(commands::fuzz::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Compare speed with peers and limits
@@ -82,6 +90,9 @@ fn main() -> ExitCode {
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
+        Command::Inspect(args) => commands::inspect::execute(&args),
+        Command::Lint(args) => commands::lint::execute(&args),
+        Command::Fuzz(args) => commands::fuzz::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Bench(args) => commands::bench::execute(&args),
         Command::Image(args) => commands::image::execute(&args),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Rule, Subject};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use crate::disk::HibernationFile;
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::power_policy::{AC, POLICY};
-use crate::guest::registry_facts::VIDEOIDLE;
+use crate::guest::registry_facts::{VIDEOCONLOCK, VIDEOIDLE};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -104,12 +105,7 @@ impl Part for Asleep {
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
         match self.state {
             Sleep::S3 | Sleep::S4 => Vec::new(),
-            Sleep::Display => vec![HiveEdit {
-                hive: Hive::Software,
-                key: format!(r"{POLICY}\{VIDEOIDLE}"),
-                name: AC.into(),
-                value: RegistryValue::Dword(5),
-            }],
+            Sleep::Display => vec![display_off_after(VIDEOIDLE, 5)],
         }
     }
 
@@ -124,10 +120,20 @@ impl Part for Asleep {
     }
 }
 
+fn display_off_after(setting: &str, seconds: u32) -> HiveEdit {
+    HiveEdit {
+        hive: Hive::Software,
+        key: format!(r"{POLICY}\{setting}"),
+        name: AC.into(),
+        value: RegistryValue::Dword(seconds),
+    }
+}
+
 /// What is known of this cause.
 pub const RULE: Rule = Rule {
     cause: Cause::Asleep,
     detect,
+    predict,
     remedy: "QMP system_wakeup, or a harmless key, then press; or VIDEOIDLE and VIDEOCONLOCK 0, standby 0, powercfg /h off",
 };
 
@@ -153,6 +159,51 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     if evidence.dark_before && swallowed {
         finding.add(EvidenceKind::Screen, "the screen was dark when the button was pressed".into());
         return Some(finding);
+    }
+    None
+}
+
+/// A system that sleeps on its disk comes back as it was, whatever its registry says. A display that is set to go
+/// off swallows a press later on; where nothing is set, Windows' own defaults are only told, for no run has shown
+/// them. With fast startup, what looks like a power-off may be S4.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let (registry, disk) = (outlook.registry, outlook.disk);
+    let found = |effect, sureness, because: String| Prediction::new(Cause::Asleep, effect, sureness, because);
+    if disk.hibernation == Some(HibernationFile::Live) {
+        let because = r"\hiberfil.sys holds a sleeping system: the next boot resumes it".to_owned();
+        return Some(found(PressEffect::Undecided, Sureness::Documented, because));
+    }
+    let lit = || vec![display_off_after(VIDEOIDLE, 0), display_off_after(VIDEOCONLOCK, 0)];
+    // VIDEOCONLOCK counts where nobody is logged on, or the session is locked (fact sheet A.3).
+    let covered = registry.auto_admin_logon.as_deref() != Some("1");
+    let set = [(covered, "VIDEOCONLOCK", registry.video_lock_idle), (true, "VIDEOIDLE", registry.video_idle)];
+    let set =
+        set.into_iter().filter(|(counts, ..)| *counts).find_map(|(_, name, value)| Some((name, value?)));
+    match set {
+        Some((name, seconds)) if seconds > 0 => {
+            let because = format!(
+                "{name} turns the display off after {seconds} s; the first press then only lights it"
+            );
+            return Some(found(PressEffect::LightsDisplay, Sureness::Reported, because).with(lit()));
+        }
+        None if registry.edition.is_some() => {
+            let because =
+                "VIDEOIDLE and VIDEOCONLOCK are not set: by Windows' defaults the display goes off after 10 \
+                           minutes, and after 60 s on a locked console; the first press then only lights it"
+                    .to_owned();
+            return Some(found(PressEffect::MayBeHeld, Sureness::Reported, because).with(lit()));
+        }
+        _ => {}
+    }
+    if registry.fast_startup == Some(1) && registry.hibernate_enabled == Some(1) {
+        let because = "fast startup is on: whether a press leads to S4 is not documented".to_owned();
+        let off = HiveEdit {
+            hive: Hive::System,
+            key: r"CurrentControlSet\Control\Session Manager\Power".into(),
+            name: "HiberbootEnabled".into(),
+            value: RegistryValue::Dword(0),
+        };
+        return Some(found(PressEffect::Undecided, Sureness::Reported, because).with(vec![off]));
     }
     None
 }

@@ -11,6 +11,7 @@ use crate::outcome::Cause;
 pub const RULE: Rule = Rule {
     cause: Cause::EarlyRequest,
     detect,
+    predict: super::prediction::nothing_on_disk,
     remedy: "wait until the guest listens to the button (PWRBTN_EN is set, the guest agent answers), then press again",
 };
 

@@ -6,10 +6,11 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Rule, Subject};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding, shows};
 use crate::guest::driver::LiveValue;
+use crate::guest::registry_facts::RegistryFacts;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -72,7 +73,7 @@ impl Part for LogonRequired {
         };
         let logon = if self.logged_on { "1" } else { "0" };
         let mut edits = vec![
-            software(POLICY, "ShutdownWithoutLogon", RegistryValue::Dword(u32::from(self.allowed))),
+            without_logon(self.allowed),
             software(WINLOGON, "AutoAdminLogon", RegistryValue::String(logon.into())),
         ];
         if self.locked {
@@ -92,10 +93,30 @@ impl Part for LogonRequired {
     }
 }
 
+fn without_logon(allowed: bool) -> HiveEdit {
+    HiveEdit {
+        hive: Hive::Software,
+        key: POLICY.into(),
+        name: "ShutdownWithoutLogon".into(),
+        value: RegistryValue::Dword(u32::from(allowed)),
+    }
+}
+
+/// Whether the policy forbids a shutdown without logon.
+fn forbids(registry: &RegistryFacts) -> bool {
+    registry.shutdown_without_logon == Some(0)
+}
+
+/// Whether a user logs on by himself; `None` without the value.
+fn logs_on(registry: &RegistryFacts) -> Option<bool> {
+    registry.auto_admin_logon.as_deref().map(|value| value == "1")
+}
+
 /// What is known of this cause.
 pub const RULE: Rule = Rule {
     cause: Cause::LogonRequired,
     detect,
+    predict,
     remedy: "set ShutdownWithoutLogon to 1, or ask through the guest agent, which this policy does not concern",
 };
 
@@ -105,8 +126,7 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
     let prompt = evidence.screen_before.as_deref().and_then(|s| shows(s, SIGN_IN));
     let signed_out = prompt.is_some();
-    let nobody =
-        signed_out || (!evidence.can_read_screens && registry.auto_admin_logon.as_deref() == Some("0"));
+    let nobody = signed_out || (!evidence.can_read_screens && logs_on(registry) == Some(false));
     let nothing = !evidence.screen_reacted && evidence.agent_closed_after.is_none();
     let silent = evidence.press_failed() && evidence.press_taken != Some(false) && nothing;
     let button = registry.button_action.is_none_or(|a| a.index == 3);
@@ -114,7 +134,7 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
         || !nobody
         || !silent
         || !button
-        || registry.shutdown_without_logon != Some(0)
+        || !forbids(registry)
         || evidence.dark_before
     {
         return None;
@@ -131,4 +151,21 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
         finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
     }
     Some(finding)
+}
+
+/// A machine on which nobody logs on by himself stands at the sign-in screen. Without the value the policy has its
+/// default: disabled on servers, enabled on clients (documented).
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let registry = outlook.registry;
+    let server = registry.installation_type.as_deref().is_some_and(|kind| kind.starts_with("Server"));
+    let because = match registry.shutdown_without_logon {
+        _ if logs_on(registry) == Some(true) => return None,
+        Some(0) => "nobody logs on by himself, and ShutdownWithoutLogon is 0",
+        None if server => "nobody logs on by himself, and ShutdownWithoutLogon is not set: 0 on a server",
+        _ => return None,
+    };
+    // That the policy decides over the button at all is what vendors say (fact sheet B.3, tag [?]).
+    let found =
+        Prediction::new(Cause::LogonRequired, PressEffect::Discarded, Sureness::Reported, because.to_owned());
+    Some(found.with(vec![without_logon(true)]))
 }

@@ -13,6 +13,7 @@ pub mod faulty_end;
 pub mod logon_required;
 pub mod malware;
 pub mod power_button_policy;
+pub mod prediction;
 mod service;
 pub mod shutdown_event_tracker;
 pub mod unresponsive_application;
@@ -20,6 +21,8 @@ pub mod unresponsive_service;
 pub mod windows_update;
 
 use serde::Deserialize;
+
+pub use prediction::{Outlook, Prediction, PressEffect, Sureness, predict};
 
 use crate::evidence::{Evidence, Finding};
 use crate::guest::driver::GuestDriver;
@@ -87,6 +90,8 @@ pub struct Rule {
     pub cause: Cause,
     /// Looks for it in the evidence.
     pub detect: fn(&Evidence) -> Option<Finding>,
+    /// Looks for it on a disk that has not been booted.
+    pub predict: fn(&Outlook<'_>) -> Option<Prediction>,
     /// What people do about it.
     pub remedy: &'static str,
 }
@@ -137,6 +142,22 @@ impl Condition {
     /// The registry edits that put it in place before the boot.
     pub fn offline(&self, family: GuestFamily) -> Vec<HiveEdit> {
         self.part().offline(family)
+    }
+
+    /// Whether it consists of settings alone, that a disk tells before the boot; the others put a program into the
+    /// guest, or are entered online.
+    pub fn is_policy(&self) -> bool {
+        match self {
+            Condition::ShutdownEventTracker(_)
+            | Condition::LogonRequired(_)
+            | Condition::PowerButtonPolicy(_) => true,
+            Condition::Asleep(c) => c.state == asleep::Sleep::Display,
+            Condition::WindowsUpdate(_)
+            | Condition::UnresponsiveApplication(_)
+            | Condition::UnresponsiveService(_)
+            | Condition::Malware(_)
+            | Condition::FaultyEnd(_) => false,
+        }
     }
 
     /// What is real and what is modelled.

@@ -7,11 +7,11 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Rule};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::GuestDriver;
-use crate::guest::power_policy::{AC, PBUTTONACTION, POLICY, effective_action};
+use crate::guest::power_policy::{AC, Layer, PBUTTONACTION, POLICY, effective_action};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -60,16 +60,7 @@ impl Part for PowerButtonPolicy {
     }
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
-        // The policy layer wins over everything (fact sheet A.4), and the AC and DC values are both set so
-        // that the answer does not depend on what the guest believes of its power supply.
-        [AC, "DCSettingIndex"]
-            .map(|name| HiveEdit {
-                hive: Hive::Software,
-                key: format!(r"{POLICY}\{PBUTTONACTION}"),
-                name: name.into(),
-                value: RegistryValue::Dword(self.action.index()),
-            })
-            .into()
+        set(self.action)
     }
 
     fn realism(&self, family: GuestFamily) -> Realism {
@@ -96,10 +87,35 @@ impl PowerButtonPolicy {
     }
 }
 
+/// The policy layer wins over everything (fact sheet A.4), and the AC and DC values are both set so that the
+/// answer does not depend on what the guest believes of its power supply.
+fn set(action: ButtonAction) -> Vec<HiveEdit> {
+    [AC, "DCSettingIndex"]
+        .map(|name| HiveEdit {
+            hive: Hive::Software,
+            key: format!(r"{POLICY}\{PBUTTONACTION}"),
+            name: name.into(),
+            value: RegistryValue::Dword(action.index()),
+        })
+        .into()
+}
+
+/// What a press comes to where the button is set to something else than to shut down; `None` for that, and for a
+/// number that Windows does not define.
+fn instead(index: u32) -> Option<PressEffect> {
+    match index {
+        0 | 4 => Some(PressEffect::Discarded),
+        1 => Some(PressEffect::Suspends),
+        2 => Some(PressEffect::Hibernates),
+        _ => None,
+    }
+}
+
 /// What is known of this cause.
 pub const RULE: Rule = Rule {
     cause: Cause::PowerButtonPolicy,
     detect,
+    predict,
     remedy: "powercfg /setacvalueindex SCHEME_CURRENT SUB_BUTTONS PBUTTONACTION 3 && powercfg /setactive SCHEME_CURRENT, \
          and no policy under SOFTWARE\\Policies\\Microsoft\\Power\\PowerSettings",
 };
@@ -110,12 +126,12 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     let action = evidence.registry.as_ref()?.button_action?;
     let fits = match action.index {
         // Nobody pressed yet: what a press would do is known all the same.
-        0 | 1 | 2 | 4 if evidence.requests == 0 => evidence.outcome == OutcomeKind::StillRunning,
+        index if evidence.requests == 0 => {
+            instead(index).is_some() && evidence.outcome == OutcomeKind::StillRunning
+        }
         0 => evidence.press_failed() && !evidence.screen_reacted && evidence.agent_closed_after.is_none(),
         4 => evidence.press_failed() && evidence.agent_closed_after.is_none(),
-        1 => evidence.outcome == OutcomeKind::Suspended,
-        2 => evidence.outcome == OutcomeKind::Hibernated,
-        _ => false,
+        index => instead(index).is_some_and(|effect| evidence.outcome == effect.outcome()),
     };
     if !fits || evidence.press_taken == Some(false) || !evidence.about_the_button() {
         return None;
@@ -131,4 +147,25 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
         finding.add(EvidenceKind::AcpiRegister, "the guest's ACPI driver took the press".into());
     }
     Some(finding)
+}
+
+/// The lookup's result decides. Where no layer has a value, Windows may not respond at all (fact sheet A.6,
+/// tag [?]): that is not predicted, only told.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let remedy = set(ButtonAction::ShutDown);
+    let Some(action) = outlook.registry.button_action else {
+        let because = "PBUTTONACTION is set in no layer".to_owned();
+        let told =
+            Prediction::new(Cause::PowerButtonPolicy, PressEffect::Undecided, Sureness::Reported, because);
+        return Some(told.with(remedy));
+    };
+    let because = format!("PBUTTONACTION is {} ({:?} layer)", action.index, action.layer);
+    // The policy is documented; how the scheme's layers follow is what independent tools implement.
+    let sureness = if action.layer == Layer::Policy { Sureness::Documented } else { Sureness::Observed };
+    let effect = match instead(action.index) {
+        Some(effect) => effect,
+        None if action.index == ButtonAction::ShutDown.index() => return None,
+        None => PressEffect::Undecided,
+    };
+    Some(Prediction::new(Cause::PowerButtonPolicy, effect, sureness, because).with(remedy))
 }

@@ -61,3 +61,16 @@ impl StandIn<'_> {
         Ok(Proof { present, evidence })
     }
 }
+
+/// The time that Windows gives a service without a value of its own, from build 15063 on (fact sheet B.0).
+const DEFAULT_MS: u32 = 10_000;
+
+/// The remedy for a service with too long a time.
+pub(super) fn shorten(name: &str) -> HiveEdit {
+    HiveEdit {
+        hive: Hive::System,
+        key: format!(r"CurrentControlSet\Services\{name}"),
+        name: "PreshutdownTimeout".into(),
+        value: RegistryValue::Dword(DEFAULT_MS),
+    }
+}

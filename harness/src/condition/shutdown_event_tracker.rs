@@ -5,10 +5,11 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Rule, Subject};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::LiveValue;
+use crate::guest::registry_facts::RegistryFacts;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -40,14 +41,7 @@ impl Part for ShutdownEventTracker {
     }
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
-        VALUES
-            .map(|name| HiveEdit {
-                hive: Hive::Software,
-                key: POLICY.into(),
-                name: name.into(),
-                value: RegistryValue::Dword(1),
-            })
-            .into()
+        set(1)
     }
 
     fn realism(&self, family: GuestFamily) -> Realism {
@@ -61,10 +55,27 @@ impl Part for ShutdownEventTracker {
     }
 }
 
+fn set(number: u32) -> Vec<HiveEdit> {
+    VALUES
+        .map(|name| HiveEdit {
+            hive: Hive::Software,
+            key: POLICY.into(),
+            name: name.into(),
+            value: RegistryValue::Dword(number),
+        })
+        .into()
+}
+
+/// Whether the tracker is switched on.
+fn is_on(registry: &RegistryFacts) -> bool {
+    registry.shutdown_reason_on == Some(1)
+}
+
 /// What is known of this cause.
 pub const RULE: Rule = Rule {
     cause: Cause::ShutdownEventTracker,
     detect,
+    predict,
     remedy: "set ShutdownReasonOn and ShutdownReasonUI to 0 in SOFTWARE\\Policies\\Microsoft\\Windows NT\\Reliability",
 };
 
@@ -77,11 +88,35 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
     finding.stalled = evidence.press_failed() && evidence.last_screen_shows(EVENT_TRACKER);
     finding.lasting = finding.stalled;
     finding.add(EvidenceKind::Screen, format!("the tracker's dialog was shown after the request ({text})"));
-    if evidence.registry.as_ref().is_some_and(|r| r.shutdown_reason_on == Some(1)) {
+    if evidence.registry.as_ref().is_some_and(is_on) {
         finding.add(EvidenceKind::Registry, "ShutdownReasonOn is 1".into());
     }
     if evidence.keys_pressed && evidence.outcome == crate::outcome::OutcomeKind::PoweredOff {
         finding.add(EvidenceKind::Remedy, "the guest went down after keys were pressed".into());
     }
     Some(finding)
+}
+
+/// Only where it was switched on: that an unset tracker, on by default on servers, stops a button press is not
+/// likely on 2012 and later (fact sheet B.2, tag [?]). ShutdownReasonUI is 1 for always, 2 for workstations and
+/// 3 for servers (from memory); what is installed decides between these.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let registry = outlook.registry;
+    let server = registry.installation_type.as_deref().is_none_or(|kind| kind.starts_with("Server"));
+    let shown = match registry.shutdown_reason_ui {
+        Some(2) => !server,
+        Some(3) => server,
+        ui => ui == Some(1),
+    };
+    if !is_on(registry) || !shown {
+        return None;
+    }
+    let because = "ShutdownReasonOn is 1, and ShutdownReasonUI shows the dialog".to_owned();
+    let found = Prediction::new(
+        Cause::ShutdownEventTracker,
+        PressEffect::WaitsForPerson,
+        Sureness::Reported,
+        because,
+    );
+    Some(found.with(set(0)))
 }

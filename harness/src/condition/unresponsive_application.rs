@@ -6,10 +6,11 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Rule};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::{GuestDriver, LiveValue};
+use crate::guest::registry_facts::RegistryFacts;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -120,12 +121,7 @@ impl Part for UnresponsiveApplication {
             name: RUN_NAME.into(),
             value: RegistryValue::String(self.command()),
         };
-        let desktop = |name: &str, value: &str| HiveEdit {
-            hive: Hive::user(USER),
-            key: r"Control Panel\Desktop".into(),
-            name: name.into(),
-            value: RegistryValue::String(value.into()),
-        };
+        let desktop = |name: &str, value: &str| desktop(USER, name, value);
         let mut edits = vec![run];
         if self.auto_end_tasks {
             // Documented defaults are 5 and 20 s; shorter ones keep the scenario short.
@@ -145,10 +141,25 @@ impl Part for UnresponsiveApplication {
     }
 }
 
+fn desktop(user: &str, name: &str, value: &str) -> HiveEdit {
+    HiveEdit {
+        hive: Hive::user(user),
+        key: r"Control Panel\Desktop".into(),
+        name: name.into(),
+        value: RegistryValue::String(value.into()),
+    }
+}
+
+/// Whether a hung application holds a shutdown until a person decides: AutoEndTasks is off (fact sheet B.0).
+fn waits_for_a_person(registry: &RegistryFacts) -> bool {
+    registry.auto_end_tasks == Some(false)
+}
+
 /// What is known of this cause.
 pub const RULE: Rule = Rule {
     cause: Cause::UnresponsiveApplication,
     detect,
+    predict,
     remedy: "end the application, or set AutoEndTasks=\"1\" in HKCU\\Control Panel\\Desktop, or enable forced button \
          shutdown (powercfg setting 833a6b62-dfa4-46d1-82f8-e09e34d029d6 = 1)",
 };
@@ -162,11 +173,31 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
         format!("the screen says that an application prevents the shutdown ({text})"),
     );
     // Without AutoEndTasks the screen waits for a person (fact sheet B.0).
-    let no_end = evidence.registry.as_ref().is_some_and(|r| r.auto_end_tasks == Some(false));
+    let no_end = evidence.registry.as_ref().is_some_and(waits_for_a_person);
     finding.stalled = evidence.press_failed() && evidence.last_screen_shows(BLOCKED_SHUTDOWN);
     finding.lasting = finding.stalled && no_end;
     if evidence.press_failed() && evidence.agent_closed_after.is_none() {
         finding.add(EvidenceKind::Agent, "services still run: the session has not ended".into());
     }
     Some(finding)
+}
+
+/// Which applications will run, a disk does not tell: only that one which does not answer would hold the shutdown.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let registry = outlook.registry;
+    let user = registry.logon_user.as_deref()?;
+    if !waits_for_a_person(registry) || registry.forced_button == Some(1) {
+        return None;
+    }
+    let because = format!(
+        "AutoEndTasks of {} is off: an application that does not answer holds the shutdown",
+        crate::text::printable(user, 60)
+    );
+    let found = Prediction::new(
+        Cause::UnresponsiveApplication,
+        PressEffect::MayBeHeld,
+        Sureness::Documented,
+        because,
+    );
+    Some(found.with(vec![desktop(user, "AutoEndTasks", "1")]))
 }

@@ -6,10 +6,10 @@
 use serde::Deserialize;
 
 use super::malware::SQUATTER_MS;
-use super::service::{StandIn, screen_waits_for_services};
-use super::{Part, Proof, Realism, Rule, Subject};
+use super::service::{StandIn, screen_waits_for_services, shorten};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
-use crate::guest::registry_facts::PreshutdownService;
+use crate::guest::registry_facts::{PreshutdownService, RegistryFacts};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -60,19 +60,25 @@ impl Part for UnresponsiveService {
 pub const RULE: Rule = Rule {
     cause: Cause::UnresponsiveApplication,
     detect,
+    predict,
     remedy: "set the service's PreshutdownTimeout to what it needs at most, or mend the service",
 };
+
+/// The service that may take longest, Windows' own apart, and apart from those that no honest one would ask for.
+fn slowest(registry: &RegistryFacts) -> Option<&PreshutdownService> {
+    let may_be_slow = |s: &&PreshutdownService| {
+        let stock = WINDOWS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&s.name));
+        !stock && (30_001..SQUATTER_MS).contains(&s.timeout_ms)
+    };
+    registry.preshutdown.iter().filter(may_be_slow).max_by_key(|s| s.timeout_ms)
+}
 
 /// A service is to blame when the machine still runs, the screen says no more than that it shuts down, and
 /// a service that is not Windows' own may take as long as it likes. With updates pending it need not be that
 /// service: the evidence does not decide then.
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
-    let may_be_slow = |s: &&PreshutdownService| {
-        let stock = WINDOWS_OWN.iter().any(|own| own.eq_ignore_ascii_case(&s.name));
-        !stock && (30_001..SQUATTER_MS).contains(&s.timeout_ms)
-    };
-    let slow = registry.preshutdown.iter().filter(may_be_slow).max_by_key(|s| s.timeout_ms)?;
+    let slow = slowest(registry)?;
     let waits = evidence.outcome == OutcomeKind::StillRunning
         && !registry.reboot_pending
         && screen_waits_for_services(evidence)
@@ -89,3 +95,17 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
 
 /// Windows' own services with long PreshutdownTimeouts: 16 hours each (from memory, fact sheet B.1).
 const WINDOWS_OWN: [&str; 2] = ["wuauserv", "UsoSvc"];
+
+/// Whether it will take its time, a disk does not tell.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let slow = slowest(outlook.registry)?;
+    let name = crate::text::printable(&slow.name, 60);
+    let because = format!("service {name} may take {} s to stop", slow.timeout_ms / 1000);
+    let found = Prediction::new(
+        Cause::UnresponsiveApplication,
+        PressEffect::MayBeHeld,
+        Sureness::Documented,
+        because,
+    );
+    Some(found.with(vec![shorten(&slow.name)]))
+}

@@ -3,21 +3,22 @@
 //! Windows finishes staged updates while services stop: TrustedInstaller and the update orchestrator hold the
 //! shutdown through PRESHUTDOWN (fact sheet B.1). The synthetic condition is the same mechanism class: a
 //! service that accepts PRESHUTDOWN and works for N seconds, with RebootPending set as servicing leaves it.
-//! Nothing is ever written to pending.xml or SetupExecute: that breaks a Windows.
+//! Nothing is ever written to pending.xml or SetupExecute: that breaks a Windows. The reference guest, which sees
+//! RebootPending, stages a modelled update of two steps of its own (images/guest/init, `update`).
 
 use serde::Deserialize;
 
 use super::service::StandIn;
-use super::{Part, Proof, Realism, Rule, Subject};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
+use crate::guest::registry_facts::REBOOT_PENDING;
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
+use crate::inspect::PendingUpdates;
 use crate::machine::agent::AgentError;
 use crate::outcome::Cause;
 use crate::screen_texts::UPDATE_WORK;
-
-const REBOOT_PENDING: &str = r"Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending";
 
 /// The condition: a reboot is pending, and a PRESHUTDOWN service works for some seconds.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,7 +79,7 @@ impl Part for WindowsUpdate {
             },
             GuestFamily::Reference => Realism {
                 real: "the service and the pixels",
-                modelled: "PRESHUTDOWN and the update screen, by the session",
+                modelled: "PRESHUTDOWN, the update screen, and the two steps that it commits on the disk",
             },
         }
     }
@@ -88,6 +89,7 @@ impl Part for WindowsUpdate {
 pub const RULE: Rule = Rule {
     cause: Cause::WindowsUpdate,
     detect,
+    predict,
     remedy: "wait: leave it up to hours (Azure's guidance says 8) before forcing; patch in a maintenance window",
 };
 
@@ -100,4 +102,25 @@ fn detect(evidence: &Evidence) -> Option<Finding> {
         finding.add(EvidenceKind::Registry, "Component Based Servicing: RebootPending".into());
     }
     Some(finding)
+}
+
+/// Pending work is done while the machine shuts down, and at the next boot: a press is obeyed, later. Nothing in the
+/// registry shortens it.
+fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
+    let updates = outlook.disk.updates.as_ref();
+    if !outlook.registry.reboot_pending && !updates.is_some_and(PendingUpdates::any) {
+        return None;
+    }
+    let because = match updates {
+        Some(updates) if updates.pending_xml || updates.setup_execute => {
+            "servicing has work to do at the shutdown"
+        }
+        _ => "updates wait for a restart",
+    };
+    Some(Prediction::new(
+        Cause::WindowsUpdate,
+        PressEffect::TakesLonger,
+        Sureness::Documented,
+        because.to_owned(),
+    ))
 }

@@ -1,7 +1,9 @@
 //! Why a disk could not be read.
 
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Once;
 
 /// Why a disk image, or something on it, could not be read.
 ///
@@ -26,6 +28,14 @@ pub enum DiskError {
         path: PathBuf,
         /// What about it, and what to do next.
         why: String,
+    },
+    /// A running QEMU writes to the image, or to a file of its backing chain.
+    #[error(
+        "disk image {path} is in use: a running QEMU writes to it; next: stop that machine (`fuser {path}` names its process), or ask it while it runs with `cargo xtask diagnose --qmp SOCKET`"
+    )]
+    InUse {
+        /// The file that is held.
+        path: PathBuf,
     },
     /// The partition table makes no sense.
     #[error(
@@ -126,12 +136,30 @@ impl DiskError {
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread is about to become an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs code of a parser crate on foreign bytes; a panic inside becomes the error text.
 ///
 /// The crates used here check most of what they read, but not all of it: `ntfs` 0.4 indexes and adds
-/// without checks in a few places. Nothing that was being changed is used after a panic.
+/// without checks in a few places. Nothing that was being changed is used after a panic, and nobody is told of it
+/// but by the error: the process' panic hook is left out.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|payload| {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    GUARDED.set(outer);
+    done.map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
         format!("the parser gave up on damaged data ({text})")

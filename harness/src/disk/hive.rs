@@ -1,23 +1,53 @@
-//! The header of a registry hive: is it whole?
+//! Is a registry hive whole, and if not, do its transaction logs help?
 
-use super::error::DiskError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cells::{Bytes, Cells, Pages};
+use super::error::{DiskError, guarded};
+use super::hive_log::{MAX_LOG, Recovery, recover};
 use super::registry::Hive;
 use super::volume::Volume;
 
 /// Size of the base block that begins every hive.
-const BASE_BLOCK: usize = 4096;
+pub(crate) const BASE_BLOCK: usize = 4096;
 const CHECKSUM_AT: usize = 508;
 
 /// What a hive's base block says about the hive ("Windows registry file format specification" by
-/// M. Suhanov: sequence numbers at bytes 4 and 8, checksum at 508).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// M. Suhanov: sequence numbers at bytes 4 and 8, time of the last write at 12, checksum at 508).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HiveState {
     /// Primary sequence number: counted up when writing begins.
     pub sequence_1: u32,
     /// Secondary sequence number: made equal when writing is complete.
     pub sequence_2: u32,
+    /// FILETIME of the last write; newer Windows leaves it 0.
+    pub last_written: u64,
     /// Whether the base block's checksum is right.
     pub checksum_ok: bool,
+}
+
+/// In what condition a hive is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "condition", rename_all = "kebab-case")]
+pub enum HiveCondition {
+    /// Written completely. Log entries that may be there are older.
+    Clean,
+    /// Not written completely, and the transaction logs hold the rest: Windows mends it at its next start.
+    DirtyWithLogs {
+        /// How many log entries are to be brought in.
+        entries: usize,
+    },
+    /// Not written completely, and no log helps: what was written last is lost.
+    DirtyWithoutUsableLogs {
+        /// Why the logs do not help.
+        why: String,
+    },
+    /// Its structures do not fit together, with what logs there are.
+    Corrupt {
+        /// What does not fit.
+        why: String,
+    },
 }
 
 impl HiveState {
@@ -38,6 +68,7 @@ impl HiveState {
         Some(HiveState {
             sequence_1: u32_at(4)?,
             sequence_2: u32_at(8)?,
+            last_written: u64::from(u32_at(12)?) | u64::from(u32_at(16)?) << 32,
             checksum_ok: u32_at(CHECKSUM_AT)? == checksum,
         })
     }
@@ -45,17 +76,63 @@ impl HiveState {
     /// Reads the base block of a hive on a volume.
     pub fn read(volume: &Volume, hive: &Hive) -> Result<HiveState, DiskError> {
         let head = volume.read_prefix(&hive.path(), BASE_BLOCK as u64)?;
-        HiveState::parse(&head).ok_or_else(|| DiskError::Hive {
-            path: volume.disk_path().to_owned(),
-            hive: hive.path(),
-            why: "it does not begin with a `regf` base block".to_owned(),
-        })
+        HiveState::parse(&head).ok_or_else(|| damaged(volume, hive, NO_HIVE.to_owned()))
     }
 
     /// Whether the transaction logs beside the hive hold what the hive itself does not yet.
     pub fn is_dirty(self) -> bool {
         self.sequence_1 != self.sequence_2 || !self.checksum_ok
     }
+}
+
+const NO_HIVE: &str = "it does not begin with a `regf` base block";
+
+/// The state of a hive on a volume, and its condition, for which the hive is walked from end to end.
+///
+/// An error when the hive does not exist or the volume cannot be read; what is wrong with the hive itself is
+/// its condition.
+pub fn hive_condition(volume: &Volume, hive: &Hive) -> Result<(Option<HiveState>, HiveCondition), DiskError> {
+    let head = volume.read_prefix(&hive.path(), BASE_BLOCK as u64)?;
+    let Some(state) = HiveState::parse(&head) else {
+        return Ok((None, HiveCondition::Corrupt { why: NO_HIVE.to_owned() }));
+    };
+    let bytes = volume.file_bytes(&hive.path())?;
+    let logs = if state.is_dirty() { logs(volume, hive) } else { Vec::new() };
+    Ok((Some(state), condition(state, &bytes, &logs)))
+}
+
+/// The condition of a hive's bytes, with what its logs hold.
+fn condition(state: HiveState, bytes: &dyn Bytes, logs: &[Vec<u8>]) -> HiveCondition {
+    let recovery = state.is_dirty().then(|| recover(state, logs));
+    let (pages, condition) = match recovery {
+        None => (Pages::default(), HiveCondition::Clean),
+        Some(Ok(Recovery { pages, entries })) => (pages, HiveCondition::DirtyWithLogs { entries }),
+        Some(Err(why)) => (Pages::default(), HiveCondition::DirtyWithoutUsableLogs { why }),
+    };
+    let checked = guarded(|| Cells::open(bytes, pages).and_then(|cells| cells.check()));
+    match checked.and_then(|checked| checked) {
+        Ok(()) => condition,
+        Err(why) => HiveCondition::Corrupt { why },
+    }
+}
+
+/// The pages that the logs of a hive on a volume hold; none for a clean hive, and where no log helps.
+pub(crate) fn pending_pages(volume: &Volume, hive: &Hive) -> Result<Pages, DiskError> {
+    let state = HiveState::read(volume, hive)?;
+    if !state.is_dirty() {
+        return Ok(Pages::default());
+    }
+    Ok(recover(state, &logs(volume, hive)).map(|recovery| recovery.pages).unwrap_or_default())
+}
+
+/// The logs that are there and can be read. Their place is beside the hive.
+fn logs(volume: &Volume, hive: &Hive) -> Vec<Vec<u8>> {
+    let names = [".LOG1", ".LOG2"].map(|ending| hive.path() + ending);
+    names.iter().filter_map(|name| volume.read_file(name, MAX_LOG).ok()).collect()
+}
+
+fn damaged(volume: &Volume, hive: &Hive, why: String) -> DiskError {
+    DiskError::Hive { path: volume.disk_path().to_owned(), hive: hive.path(), why }
 }
 
 #[cfg(test)]
@@ -74,6 +151,29 @@ mod tests {
         assert_eq!(state.is_dirty(), dirty, "{state:?}");
         assert!(state.checksum_ok);
         assert_eq!(state.sequence_1 != state.sequence_2, dirty);
+    }
+
+    /// The kind of condition, without what is said about it.
+    fn kind(condition: &HiveCondition) -> &'static str {
+        match condition {
+            HiveCondition::Clean => "clean",
+            HiveCondition::DirtyWithLogs { .. } => "dirty with logs",
+            HiveCondition::DirtyWithoutUsableLogs { .. } => "dirty without usable logs",
+            HiveCondition::Corrupt { .. } => "corrupt",
+        }
+    }
+
+    #[rstest]
+    #[case::clean("SYSTEM.xz", &[], "clean")]
+    #[case::logs("SYSTEM_dirty.xz", &["SYSTEM_dirty.LOG1.xz", "SYSTEM_dirty.LOG2.xz"], "dirty with logs")]
+    #[case::no_logs("SYSTEM_dirty.xz", &[], "dirty without usable logs")]
+    #[case::corrupt("SYSTEM_corrupt.xz", &[], "corrupt")]
+    fn real_hives_are_in_these_conditions(#[case] name: &str, #[case] logs: &[&str], #[case] expected: &str) {
+        let Some(bytes) = sample(name) else { return };
+        let logs: Vec<_> = logs.iter().filter_map(|log| sample(log)).collect();
+        let found = condition(HiveState::parse(&bytes).unwrap(), &bytes.as_slice(), &logs);
+        println!("{name}: {found:?}");
+        assert_eq!(kind(&found), expected, "{found:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use imago::raw::Raw;
 use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
 
 use super::error::{DiskError, guarded};
+use super::lock::is_written;
 use super::view::View;
 
 /// Longest backing chain that is followed; also what ends a chain that bites its own tail.
@@ -48,8 +49,8 @@ pub struct Layer {
 
 /// A disk image opened for reading.
 ///
-/// **No QEMU lock is taken** and none is looked at: the caller makes sure that QEMU has gone. A disk that
-/// is being written while it is read gives errors or nonsense, but never a panic.
+/// An image that a running QEMU writes to is refused ([`DiskError::InUse`]). No lock is taken, so that a machine
+/// may be started while its disk is read: that gives errors or nonsense, but never a panic.
 ///
 /// Cheap to clone: clones share the open files and the block cache.
 #[derive(Clone)]
@@ -307,7 +308,9 @@ fn open_layer(
         return Err(unsupported(path, why));
     }
     layers.push(Layer { path: path.to_owned(), format });
-    drop(open_regular(path)?);
+    if is_written(&open_regular(path)?).map_err(image_error(path))? {
+        return Err(DiskError::InUse { path: path.to_owned() });
+    }
     let guarded_open = |open: &mut dyn FnMut() -> io::Result<FormatAccess<ImagoFile>>| {
         guarded(open).map_err(io::Error::other).and_then(|opened| opened).map_err(image_error(path))
     };

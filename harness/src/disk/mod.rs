@@ -13,9 +13,15 @@
 //! # Ok(()) }
 //! ```
 
+mod cells;
 mod error;
+pub mod event_log;
+pub mod fat;
 mod hive;
+mod hive_log;
 mod image;
+pub mod lock;
+mod log_file;
 mod partition;
 pub mod registry;
 #[cfg(test)]
@@ -26,16 +32,17 @@ mod view;
 mod volume;
 
 pub use error::DiskError;
-pub use hive::HiveState;
+pub use hive::{HiveCondition, HiveState, hive_condition};
 pub(crate) use image::WritableOverlay;
 pub use image::{DiskImage, ImageFormat, Layer, backing_file};
+pub use log_file::JournalState;
 pub use partition::{Partition, PartitionKind, partitions};
 pub use registry::{Hive, RegistryValue, read_value};
 pub use view::View;
-pub use volume::{HibernationFile, Volume, VolumeFlags};
+pub use volume::{Entry, HibernationFile, Volume, VolumeFlags};
 
 /// First bytes of a BitLocker volume, in the place where NTFS has its name.
-const BITLOCKER: &[u8] = b"-FVE-FS-";
+pub(crate) const BITLOCKER: [u8; 8] = *b"-FVE-FS-";
 
 /// The volume that holds `\Windows\System32\config\SYSTEM`.
 ///

@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom};
 use gptman::GPTHeader;
 
 use super::error::{DiskError, guarded};
+use super::fat::is_fat;
 use super::image::DiskImage;
 
 /// Sector sizes that disks have.
@@ -53,15 +54,15 @@ pub struct Partition {
 
 /// Reads the partition table of a disk.
 ///
-/// A disk without any table that begins with an NTFS boot sector is one [`PartitionKind::WholeDisk`]; an
+/// A disk without any table that begins with an NTFS or FAT boot sector is one [`PartitionKind::WholeDisk`]; an
 /// empty disk gives an empty list.
 pub fn partitions(disk: &DiskImage) -> Result<Vec<Partition>, DiskError> {
     let damaged = |why: String| DiskError::PartitionTable { path: disk.path().to_owned(), why };
     let Some(sector) = sector(disk, 0).map_err(|e| damaged(e.to_string()))? else {
         return Ok(Vec::new());
     };
-    // An NTFS boot sector carries the 55 AA of a boot record too, so it is asked for first.
-    if sector.get(3..11) == Some(b"NTFS    ") {
+    // The boot sector of a file system carries the 55 AA of a boot record too, so it is asked for first.
+    if sector.get(3..11) == Some(b"NTFS    ") || is_fat(&sector) {
         return Ok(vec![Partition {
             number: 0,
             start: 0,

@@ -1,20 +1,19 @@
 //! Registry values, read offline.
 
+use std::cell::RefCell;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
-use regf::RegistryHive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error::DiskError;
+use super::cells::{Bytes, Cells, Key, Pages};
+use super::error::{DiskError, guarded};
+use super::hive::pending_pages;
 use super::volume::Volume;
 
-/// Largest hive that is read. A SYSTEM hive has 10 to 30 MB, a SOFTWARE hive up to 150 MB.
-pub const MAX_HIVE: u64 = 256 << 20;
-/// How long one hive may take: 12 MB take less than 0.5 s. The parser's time is bounded by nothing else.
-const PARSE_LIMIT: Duration = Duration::from_secs(60);
+/// Largest hive that is taken into memory, to be edited. A SYSTEM hive has 10 to 30 MB, a SOFTWARE hive up to
+/// 150 MB; an edit holds it twice.
+pub const MAX_HIVE: u64 = 96 << 20;
 /// The key that exists only in a running system.
 const CURRENT_CONTROL_SET: &str = "CurrentControlSet";
 
@@ -134,25 +133,26 @@ impl RegistryValue {
 ///
 /// `key` is relative to the hive's root; in [`Hive::System`] it may begin with `CurrentControlSet`, which
 /// is resolved through `Select\Current`. Names are compared without regard to case; the empty `name` is
-/// the key's default value. The transaction logs are not looked at: see [`super::HiveState`].
+/// the key's default value. What the transaction logs of a dirty hive hold is seen as Windows would see it.
 pub fn read_value(volume: &Volume, hive: &Hive, key: &str, name: &str) -> Result<RegistryValue, DiskError> {
-    let bytes = volume.read_file(&hive.path(), MAX_HIVE)?;
-    let wanted = [(key.to_owned(), name.to_owned())];
-    let mut values = values_in(volume.disk_path(), &hive.path(), bytes, &wanted)?;
-    values.pop().flatten().ok_or_else(|| DiskError::NoSuchValue {
+    let value = read_hive(volume, hive, |hive| hive.value(key, name))?;
+    value.ok_or_else(|| DiskError::NoSuchValue {
         path: volume.disk_path().to_owned(),
         hive: hive.path(),
         wanted: format!("{key}\\{name}"),
     })
 }
 
-/// A parsed hive, for whoever reads many values of it.
-pub struct OpenHive<'a>(&'a RegistryHive);
+/// A hive, for whoever reads many values of it. Damage that a read meets is kept, and makes [`read_hive`] fail.
+pub struct OpenHive<'a> {
+    cells: Cells<'a>,
+    damage: RefCell<Option<String>>,
+}
 
 impl OpenHive<'_> {
     /// A value, as [`read_value`] finds it; `None` when it does not exist or cannot be read.
     pub fn value(&self, key: &str, name: &str) -> Option<RegistryValue> {
-        lookup(self.0, key, name).ok().flatten()
+        self.noted(lookup(&self.cells, key, name)).flatten()
     }
 
     /// A REG_DWORD.
@@ -171,21 +171,72 @@ impl OpenHive<'_> {
         }
     }
 
+    /// Whether a key exists.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.noted(find(&self.cells, key)).flatten().is_some()
+    }
+
     /// The names of a key's subkeys; `None` when the key does not exist or cannot be read.
     pub fn subkeys(&self, key: &str) -> Option<Vec<String>> {
-        let key = self.0.open_key(&resolve(self.0, key).ok()?).ok()?;
-        Some(key.subkeys().ok()?.iter().map(|k| k.name()).collect())
+        Some(self.children(key)?.iter().map(Key::name).collect())
+    }
+
+    /// A REG_DWORD of that name in each subkey that has one, with the subkey's name.
+    pub fn dwords_below(&self, key: &str, name: &str) -> Vec<(String, u32)> {
+        let children = self.children(key).unwrap_or_default();
+        let number = |child: &Key| {
+            let (kind, data) = self.noted(self.cells.value(child, name)).flatten()?;
+            match RegistryValue::from_data(kind, &data) {
+                RegistryValue::Dword(number) => Some((child.name(), number)),
+                _ => None,
+            }
+        };
+        children.iter().filter_map(number).collect()
+    }
+
+    fn children(&self, key: &str) -> Option<Vec<Key>> {
+        let key = self.noted(find(&self.cells, key)).flatten()?;
+        self.noted(self.cells.children(&key))
+    }
+
+    /// Keeps what is wrong with the hive.
+    fn noted<T>(&self, read: Result<T, String>) -> Option<T> {
+        read.map_err(|why| self.damage.borrow_mut().get_or_insert(why).clone()).ok()
     }
 }
 
-/// Parses a hive of a volume once and lets `work` read from it.
-pub fn read_hive<T: Send + 'static>(
+/// Opens a hive of a volume and lets `work` read from it; only what it asks for is read. What the transaction
+/// logs of a dirty hive hold is seen as Windows would see it. A hive that turns out to be damaged is an error.
+pub fn read_hive<T>(
     volume: &Volume,
     hive: &Hive,
-    work: impl FnOnce(&OpenHive<'_>) -> T + Send + 'static,
+    work: impl FnOnce(&OpenHive<'_>) -> T,
 ) -> Result<T, DiskError> {
-    let bytes = volume.read_file(&hive.path(), MAX_HIVE)?;
-    parse(volume.disk_path(), &hive.path(), bytes, move |hive| Ok(work(&OpenHive(hive))))
+    let bytes = volume.file_bytes(&hive.path())?;
+    let pages = pending_pages(volume, hive)?;
+    open(volume.disk_path(), &hive.path(), &bytes, pages, work)
+}
+
+fn open<T>(
+    path: &Path,
+    hive: &str,
+    bytes: &dyn Bytes,
+    pages: Pages,
+    work: impl FnOnce(&OpenHive<'_>) -> T,
+) -> Result<T, DiskError> {
+    let read = guarded(|| {
+        let hive = OpenHive { cells: Cells::open(bytes, pages)?, damage: RefCell::default() };
+        let read = work(&hive);
+        match hive.damage.into_inner() {
+            None => Ok(read),
+            Some(why) => Err(why),
+        }
+    });
+    read.and_then(|read| read).map_err(|why| DiskError::Hive {
+        path: path.to_owned(),
+        hive: hive.to_owned(),
+        why,
+    })
 }
 
 /// A key as an edit needs to know it.
@@ -196,43 +247,50 @@ pub(crate) struct KeyPlan {
     pub(crate) missing: Vec<String>,
 }
 
-/// Resolves keys in the bytes of one hive and finds what must be created for them.
+/// Resolves keys in the bytes of one hive and finds what must be created for them. The whole hive is checked:
+/// what is about to be edited must be sound.
 pub(crate) fn plan_keys(
     path: &Path,
     hive: &str,
-    bytes: Vec<u8>,
-    keys: Vec<String>,
+    bytes: &[u8],
+    keys: &[String],
 ) -> Result<Vec<KeyPlan>, DiskError> {
-    parse(path, hive, bytes, move |hive| keys.iter().map(|key| plan_key(hive, key)).collect())
+    let damaged = |why: String| DiskError::Hive { path: path.to_owned(), hive: hive.to_owned(), why };
+    let plan = || {
+        let cells = Cells::open(&bytes, Pages::default())?;
+        cells.check()?;
+        keys.iter().map(|key| plan_key(&cells, key)).collect()
+    };
+    guarded(plan).and_then(|plans| plans).map_err(damaged)
 }
 
-fn plan_key(hive: &RegistryHive, key: &str) -> regf::Result<KeyPlan> {
-    let key = resolve(hive, key)?;
+fn plan_key(cells: &Cells<'_>, key: &str) -> Result<KeyPlan, String> {
+    let key = resolve(cells, key)?;
     let (mut missing, mut above) = (Vec::new(), String::new());
     for part in key.split('\\').filter(|part| !part.is_empty()) {
         if !above.is_empty() {
             above.push('\\');
         }
         above.push_str(part);
-        match hive.open_key(&above) {
-            Ok(_) => {}
-            Err(regf::Error::KeyNotFound(_)) => missing.push(above.clone()),
-            Err(error) => return Err(error),
+        if cells.find(&above)?.is_none() {
+            missing.push(above.clone());
         }
     }
     Ok(KeyPlan { key: above, missing })
 }
 
 /// Looks up several values in the bytes of one hive; `None` for those that do not exist. `path` and
-/// `hive` only name the source in errors.
+/// `hive` only name the source in errors. The whole hive is checked first.
 pub(crate) fn values_in(
     path: &Path,
     hive: &str,
-    bytes: Vec<u8>,
+    bytes: &[u8],
     wanted: &[(String, String)],
 ) -> Result<Vec<Option<RegistryValue>>, DiskError> {
-    let wanted = wanted.to_vec();
-    parse(path, hive, bytes, move |hive| wanted.iter().map(|(key, name)| lookup(hive, key, name)).collect())
+    open(path, hive, &bytes, Pages::default(), |hive| {
+        hive.noted(hive.cells.check());
+        wanted.iter().map(|(key, name)| hive.value(key, name)).collect()
+    })
 }
 
 /// Replaces a leading `CurrentControlSet` by the control set it stands for.
@@ -250,54 +308,27 @@ fn after_current_control_set(key: &str) -> Option<&str> {
         .then_some(rest)
 }
 
-fn lookup(hive: &RegistryHive, key: &str, name: &str) -> regf::Result<Option<RegistryValue>> {
-    let key = match hive.open_key(&resolve(hive, key)?) {
-        Ok(key) => key,
-        Err(regf::Error::KeyNotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    for value in key.values()? {
-        let found = value.name();
-        let is_default = name.is_empty() && value.is_default();
-        if is_default || (!name.is_empty() && found.to_uppercase() == name.to_uppercase()) {
-            return Ok(Some(RegistryValue::from_data(value.raw_data_type(), &value.raw_data()?)));
-        }
-    }
-    Ok(None)
+fn lookup(cells: &Cells<'_>, key: &str, name: &str) -> Result<Option<RegistryValue>, String> {
+    let Some(key) = find(cells, key)? else { return Ok(None) };
+    let value = cells.value(&key, name)?;
+    Ok(value.map(|(kind, data)| RegistryValue::from_data(kind, &data)))
 }
 
-fn resolve(hive: &RegistryHive, key: &str) -> regf::Result<String> {
+fn find(cells: &Cells<'_>, key: &str) -> Result<Option<Key>, String> {
+    cells.find(&resolve(cells, key)?)
+}
+
+fn resolve(cells: &Cells<'_>, key: &str) -> Result<String, String> {
     Ok(match after_current_control_set(key) {
-        Some(_) => with_control_set(key, control_set(hive)?),
+        Some(_) => with_control_set(key, control_set(cells)?),
         None => key.to_owned(),
     })
 }
 
-fn control_set(hive: &RegistryHive) -> regf::Result<u32> {
-    match lookup(hive, "Select", "Current")? {
+fn control_set(cells: &Cells<'_>) -> Result<u32, String> {
+    match lookup(cells, "Select", "Current")? {
         Some(RegistryValue::Dword(number)) => Ok(number),
-        other => Err(regf::Error::CorruptHive(format!("Select\\Current is {other:?}, not a REG_DWORD"))),
-    }
-}
-
-/// Parses a hive on a thread of its own: a panic there becomes an error, and so does a hive that takes too
-/// long (a hostile one can make the parser's whole-hive check quadratic). Such a thread is left behind.
-fn parse<T: Send + 'static>(
-    path: &Path,
-    hive: &str,
-    bytes: Vec<u8>,
-    work: impl FnOnce(&RegistryHive) -> regf::Result<T> + Send + 'static,
-) -> Result<T, DiskError> {
-    let damaged = |why: String| DiskError::Hive { path: path.to_owned(), hive: hive.to_owned(), why };
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name("hive-parser".to_owned()).spawn(move || {
-        let done = super::error::guarded(|| RegistryHive::from_bytes(bytes).and_then(|hive| work(&hive)));
-        let _receiver_may_have_given_up = sender.send(done.and_then(|read| read.map_err(|e| e.to_string())));
-    });
-    thread.map_err(|e| damaged(format!("no thread to parse it: {e}")))?;
-    match receiver.recv_timeout(PARSE_LIMIT) {
-        Ok(done) => done.map_err(damaged),
-        Err(_) => Err(damaged(format!("parsing it took longer than {} s", PARSE_LIMIT.as_secs()))),
+        other => Err(format!("Select\\Current is {other:?}, not a REG_DWORD")),
     }
 }
 
@@ -337,7 +368,7 @@ mod tests {
             ("ControlSet002\\Control", "WaitToKillServiceTimeout", RegistryValue::String("5000".into())),
         ]);
         let wanted = [("CURRENTCONTROLSET\\control".to_owned(), "waittokillservicetimeout".to_owned())];
-        let values = values_in(Path::new("test"), "SYSTEM", bytes, &wanted).unwrap();
+        let values = values_in(Path::new("test"), "SYSTEM", &bytes, &wanted).unwrap();
         assert_eq!(values, [Some(RegistryValue::String("5000".into()))]);
     }
 
@@ -345,7 +376,7 @@ mod tests {
     fn a_real_hive_is_read_through_its_control_set() {
         let Some(bytes) = sample("SYSTEM.xz") else { return };
         let wanted = [("CurrentControlSet\\Control\\Windows".to_owned(), "ShutdownTime".to_owned())];
-        let values = values_in(Path::new("sample"), "SYSTEM", bytes, &wanted).unwrap();
+        let values = values_in(Path::new("sample"), "SYSTEM", &bytes, &wanted).unwrap();
         assert!(
             matches!(values.as_slice(), [Some(RegistryValue::Binary(time))] if time.len() == 8),
             "{values:?}"
@@ -356,7 +387,7 @@ mod tests {
     fn a_damaged_real_hive_is_an_error() {
         let Some(bytes) = sample("SYSTEM_corrupt.xz") else { return };
         let wanted = [("Select".to_owned(), "Current".to_owned())];
-        let error = values_in(Path::new("sample"), "SYSTEM", bytes, &wanted).unwrap_err();
+        let error = values_in(Path::new("sample"), "SYSTEM", &bytes, &wanted).unwrap_err();
         assert!(matches!(error, DiskError::Hive { .. }), "{error}");
     }
 
@@ -375,7 +406,7 @@ mod tests {
             }
             bytes.truncate(cut.max(bytes.len() / 2));
             let wanted = [("CurrentControlSet\\X".to_owned(), "y".to_owned()), ("A\\B".to_owned(), "c".to_owned())];
-            let _either_is_fine = values_in(Path::new("test"), "SYSTEM", bytes, &wanted);
+            let _either_is_fine = values_in(Path::new("test"), "SYSTEM", &bytes, &wanted);
         }
     }
 }

@@ -1,23 +1,30 @@
 //! An NTFS volume: its flags, its files, and where their bytes lie on the disk.
 
 use std::fmt;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
 use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::indexes::NtfsFileNameIndex;
+use ntfs::structured_values::NtfsFileNamespace;
 use ntfs::{
     KnownNtfsFileRecordNumber, Ntfs, NtfsAttribute, NtfsAttributeFlags, NtfsAttributeType, NtfsFile,
     NtfsReadSeek,
 };
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cells::Bytes;
 use super::error::{DiskError, guarded};
 use super::image::DiskImage;
 use super::view::View;
 
 /// What finding one file may read: folders of 100 000 files stay well below it.
 const METADATA_BUDGET: u64 = 64 << 20;
+/// A file that must be taken into memory to be read at random.
+const MAX_IN_MEMORY: u64 = 64 << 20;
 /// A file in more pieces than this is not overwritten in place.
 const MAX_RUNS: usize = 4096;
 /// File records are 1 or 4 KiB; the boot sector could ask for 254 MiB.
@@ -48,8 +55,9 @@ impl fmt::Display for VolumeFlags {
     }
 }
 
-/// What `\hiberfil.sys` says by its first four bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What `\hiberfil.sys` says by its first four bytes (fact sheet C.3; letter case varies).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum HibernationFile {
     /// There is none.
     Absent,
@@ -62,6 +70,17 @@ pub enum HibernationFile {
     Live,
     /// Something else.
     Unknown([u8; 4]),
+}
+
+/// A file or folder in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Size in bytes as the folder has it, which may lag behind the file.
+    pub size: u64,
+    /// Whether it is a folder.
+    pub is_folder: bool,
 }
 
 /// An NTFS volume on a disk image, read-only.
@@ -137,6 +156,30 @@ impl Volume {
             Ok(()) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The entries of a folder by their long names, at most `limit` of them; empty where the folder is missing.
+    pub fn list(&self, path: &str, limit: usize) -> Result<Vec<Entry>, DiskError> {
+        let listed = self.with_file(path, 0, |view, folder| {
+            let index = folder.directory_index(view)?;
+            let (mut entries, mut found) = (index.entries(), Vec::new());
+            while let Some(entry) = entries.next(view) {
+                let entry = entry?;
+                let Some(key) = entry.key() else { continue };
+                let key = key?;
+                // A file with a short name has two entries.
+                if key.namespace() == NtfsFileNamespace::Dos || found.len() >= limit {
+                    continue;
+                }
+                let (name, size) = (key.name().to_string_lossy(), key.data_size());
+                found.push(Entry { name, size, is_folder: key.is_directory() });
+            }
+            Ok(Ok(found))
+        });
+        match listed {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            other => other,
         }
     }
 
@@ -221,6 +264,17 @@ impl Volume {
             how: how.to_owned(),
             next: "rebuild the image so that the file lies plainly on the disk".to_owned(),
         })
+    }
+
+    /// A file for random access. Its bytes are read from where they lie; only where that cannot be, it is taken
+    /// into memory.
+    pub(crate) fn file_bytes(&self, path: &str) -> Result<FileBytes, DiskError> {
+        let content = match self.data_runs(path) {
+            Ok(runs) => Content::OnDisk { disk: self.disk.clone(), runs },
+            Err(DiskError::Storage { .. }) => Content::InMemory(self.read_file(path, MAX_IN_MEMORY)?),
+            Err(error) => return Err(error),
+        };
+        Ok(FileBytes(content))
     }
 
     /// What `\hiberfil.sys` holds.
@@ -314,6 +368,49 @@ impl Volume {
         let result = guarded(|| work(&mut view))
             .and_then(|done| done.map_err(|e| e.to_string()).and_then(|done| done));
         result.map_err(|why| ntfs_error(self.disk.path(), self.start(), doing, why))
+    }
+}
+
+/// The bytes of a file, in file order.
+pub(crate) struct FileBytes(Content);
+
+enum Content {
+    OnDisk { disk: DiskImage, runs: Vec<Range<u64>> },
+    InMemory(Vec<u8>),
+}
+
+impl Bytes for FileBytes {
+    fn len(&self) -> u64 {
+        match &self.0 {
+            Content::OnDisk { runs, .. } => runs.iter().map(|run| run.end - run.start).sum(),
+            Content::InMemory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let (disk, runs) = match &self.0 {
+            Content::OnDisk { disk, runs } => (disk, runs),
+            Content::InMemory(bytes) => return bytes.as_slice().read_at(at, buffer),
+        };
+        let (mut skip, mut done) = (at, 0usize);
+        for run in runs {
+            let length = run.end - run.start;
+            let rest = buffer.len() - done;
+            if rest == 0 {
+                break;
+            }
+            if skip >= length {
+                skip -= length;
+                continue;
+            }
+            let take = rest.min(usize::try_from(length - skip).unwrap_or(usize::MAX));
+            if let Some(part) = buffer.get_mut(done..done + take) {
+                disk.read_exact_at(part, run.start + skip)?;
+            }
+            done += take;
+            skip = 0;
+        }
+        if done < buffer.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 }
 

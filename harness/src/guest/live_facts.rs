@@ -58,6 +58,9 @@ impl RegistryFacts {
             video_idle: effective_setting(guest, SUB_VIDEO, VIDEOIDLE).await?.map(|(seconds, _)| seconds),
             auto_end_tasks: auto_end_tasks(guest).await?,
             preshutdown: preshutdown.iter().filter_map(service).collect(),
+            logon_user: text(&winlogon, "DefaultUserName").filter(|name| !name.is_empty()),
+            // What only a look ahead (`lint`) needs is not asked: each question is a program in the guest.
+            ..RegistryFacts::default()
         })
     }
 }

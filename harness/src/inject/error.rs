@@ -16,9 +16,11 @@ pub enum Refusal {
     /// The caller listed the file as read-only.
     #[error("it belongs to an image, and images are never changed; next: make an overlay on it")]
     ReadOnly,
-    /// Another process, QEMU as a rule, holds a lock on the file.
-    #[error("process {0} holds a lock on it: the machine is still running; next: stop it first")]
-    InUse(i32),
+    /// Another process, QEMU as a rule, holds a lock on the file. Which one, such a lock does not tell.
+    #[error(
+        "a process holds a lock on it: the machine is still running; next: stop it first (`fuser` names it)"
+    )]
+    InUse,
     /// The volume is marked dirty.
     #[error("its NTFS volume is marked dirty, flags {0}; next: boot the guest, let chkdsk run, shut it down")]
     DirtyVolume(VolumeFlags),

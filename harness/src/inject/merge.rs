@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::HiveEdit;
 use super::error::InjectError;
+use crate::disk::RegistryValue;
 use crate::disk::registry::KeyPlan;
 
 /// A merge takes 0.1 s.
@@ -33,14 +34,19 @@ pub(super) fn reg_text(edits: &[(&HiveEdit, KeyPlan)]) -> Result<String, InjectE
             }
         }
         line(&mut text, format_args!("[{PREFIX}\\{}]", plan.key));
-        let name = match edit.name.as_str() {
-            "" => "@".to_owned(),
-            name => format!("\"{}\"", name.replace('\\', r"\\").replace('"', "\\\"")),
-        };
-        let bytes: Vec<String> = edit.value.data().iter().map(|byte| format!("{byte:02x}")).collect();
-        line(&mut text, format_args!("{name}=hex({:x}):{}\n", edit.value.kind(), bytes.join(",")));
+        line(&mut text, format_args!("{}\n", value_line(&edit.name, &edit.value)));
     }
     Ok(text)
+}
+
+/// One value as a line of a `.reg` file, its data as hexadecimal bytes.
+pub(super) fn value_line(name: &str, value: &RegistryValue) -> String {
+    let name = match name {
+        "" => "@".to_owned(),
+        name => format!("\"{}\"", name.replace('\\', r"\\").replace('"', "\\\"")),
+    };
+    let bytes: Vec<String> = value.data().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}=hex({:x}):{}", value.kind(), bytes.join(","))
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
@@ -49,11 +55,8 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 
 /// A line break would end the line of the .reg text, and begin one of the attacker's choice. Limits are
 /// those of the registry: 255 characters for a key's name, 16 383 for a value's.
-fn check(edit: &HiveEdit, plan: &KeyPlan) -> Result<(), InjectError> {
-    let bad = |why: &str| {
-        let (key, name) = (edit.key.clone(), edit.name.clone());
-        Err(InjectError::BadEdit { key, name, why: why.to_owned() })
-    };
+pub(super) fn check_names(edit: &HiveEdit) -> Result<(), InjectError> {
+    let bad = |why: &str| Err(bad_edit(edit, why));
     if edit.key.split('\\').any(|part| part.is_empty() || part.encode_utf16().count() > 255) {
         return bad("a part of the key is empty or longer than 255 characters");
     }
@@ -63,10 +66,19 @@ fn check(edit: &HiveEdit, plan: &KeyPlan) -> Result<(), InjectError> {
     if edit.key.chars().chain(edit.name.chars()).any(char::is_control) {
         return bad("a control character in a name");
     }
+    Ok(())
+}
+
+fn bad_edit(edit: &HiveEdit, why: &str) -> InjectError {
+    InjectError::BadEdit { key: edit.key.clone(), name: edit.name.clone(), why: why.to_owned() }
+}
+
+fn check(edit: &HiveEdit, plan: &KeyPlan) -> Result<(), InjectError> {
+    check_names(edit)?;
     // Windows finds a key by the hash of its name in the parent's list; hivex 1.3 makes another hash than
     // Windows for such names (measured: regf's check rejects the hive).
     if plan.missing.iter().any(|key| !key.is_ascii()) {
-        return bad("hivexregedit cannot create keys with names outside ASCII");
+        return Err(bad_edit(edit, "hivexregedit cannot create keys with names outside ASCII"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod error;
 mod merge;
+mod remedy;
 #[cfg(test)]
 mod tests;
 
@@ -15,16 +16,16 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, fcntl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{InjectError, Refusal};
+pub use remedy::{powershell, reg_file};
 
 use crate::disk::registry::{MAX_HIVE, plan_keys, values_in};
 use crate::disk::{
-    DiskImage, HibernationFile, Hive, HiveState, RegistryValue, Volume, WritableOverlay, backing_file,
-    system_volume,
+    DiskError, DiskImage, HibernationFile, Hive, HiveState, RegistryValue, Volume, WritableOverlay,
+    backing_file, lock, system_volume,
 };
 
 /// Granularity of writing: only blocks that differ are written, so that the overlay stays small.
@@ -67,8 +68,15 @@ pub fn apply(
     edits: &[HiveEdit],
 ) -> Result<Vec<HiveWrite>, InjectError> {
     check_file(overlay, read_only)?;
+    // Opened by QEMU since it was asked for; nothing has been written yet.
+    let unheld = |error: DiskError| match error {
+        DiskError::InUse { .. } => {
+            InjectError::Refused { overlay: overlay.to_owned(), refusal: Refusal::InUse }
+        }
+        other => other.into(),
+    };
     let prepared = {
-        let volume = system_volume(&DiskImage::open(overlay)?)?;
+        let volume = DiskImage::open(overlay).and_then(|disk| system_volume(&disk)).map_err(unheld)?;
         check_volume(overlay, &volume)?;
         let mut by_hive: BTreeMap<&Hive, Vec<&HiveEdit>> = BTreeMap::new();
         for edit in edits {
@@ -77,7 +85,7 @@ pub fn apply(
         let prepared = by_hive.into_iter().map(|(hive, edits)| prepare(overlay, &volume, hive, &edits));
         prepared.collect::<Result<Vec<Prepared>, _>>()?
     };
-    let disk = WritableOverlay::open(overlay)?;
+    let disk = WritableOverlay::open(overlay).map_err(unheld)?;
     let mut done = Vec::new();
     for hive in &prepared {
         let bytes_written = write(&disk, hive)?;
@@ -109,14 +117,10 @@ fn check_file(overlay: &Path, read_only: &[PathBuf]) -> Result<(), InjectError> 
     if backing_file(overlay)?.is_none() {
         return refused(overlay, Refusal::NotAnOverlay);
     }
-    // QEMU locks bytes of its images with "open file description" locks; asking takes none.
-    // SAFETY: all-zero bytes are a valid `flock`: a struct of integers.
-    let mut lock: nix::libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = nix::libc::F_WRLCK as i16;
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(|e| io(overlay)(e.into()))?;
-    match lock.l_type == nix::libc::F_UNLCK as i16 {
-        true => Ok(()),
-        false => refused(overlay, Refusal::InUse(lock.l_pid)),
+    // Reading the disk refuses one that is written to; here a reader stands against the writing as well.
+    match lock::is_held(&file).map_err(io(overlay))? {
+        false => Ok(()),
+        true => refused(overlay, Refusal::InUse),
     }
 }
 
@@ -152,19 +156,19 @@ fn prepare<'e>(
     let path = hive.path();
     let state = HiveState::read(volume, hive)?;
     if state.is_dirty() {
-        let HiveState { sequence_1, sequence_2, checksum_ok } = state;
+        let HiveState { sequence_1, sequence_2, checksum_ok, .. } = state;
         return refused(overlay, Refusal::DirtyHive { hive: path, sequence_1, sequence_2, checksum_ok });
     }
     let old = volume.read_file(&path, MAX_HIVE)?;
     let runs = volume.data_runs(&path)?;
-    let keys = edits.iter().map(|edit| edit.key.clone()).collect();
-    let plans = plan_keys(overlay, &path, old.clone(), keys)?;
+    let keys: Vec<String> = edits.iter().map(|edit| edit.key.clone()).collect();
+    let plans = plan_keys(overlay, &path, &old, &keys)?;
     let planned: Vec<_> = edits.iter().copied().zip(plans).collect();
     let new = merge::merge(&path, &old, &merge::reg_text(&planned)?)?;
     if new.len() != old.len() {
         return Err(InjectError::Grew { hive: path, old: old.len() as u64, new: new.len() as u64 });
     }
-    check_values(overlay, hive, new.clone(), edits).map_err(|why| InjectError::Tool {
+    check_values(overlay, hive, &new, edits).map_err(|why| InjectError::Tool {
         hive: path,
         why: format!("the edited copy is not as intended, {why}"),
         next: "nothing was written; report this with the hive and the edit".to_owned(),
@@ -174,7 +178,7 @@ fn prepare<'e>(
 
 /// Holds the values of a hive against the edits, and says what differs; of several edits of one value the
 /// last one counts.
-fn check_values(overlay: &Path, hive: &Hive, bytes: Vec<u8>, edits: &[&HiveEdit]) -> Result<(), String> {
+fn check_values(overlay: &Path, hive: &Hive, bytes: &[u8], edits: &[&HiveEdit]) -> Result<(), String> {
     let wanted: Vec<_> = edits.iter().map(|edit| (edit.key.clone(), edit.name.clone())).collect();
     let found = values_in(overlay, &hive.path(), bytes, &wanted).map_err(|e| e.to_string())?;
     let id = |edit: &HiveEdit| (edit.key.to_uppercase(), edit.name.to_uppercase());
@@ -216,7 +220,7 @@ fn verify(overlay: &Path, prepared: &[Prepared<'_>]) -> Result<(), InjectError> 
         let bytes = volume.read_file(&path, MAX_HIVE)?;
         let same = bytes == hive.new && !HiveState::read(&volume, &hive.hive)?.is_dirty();
         let checked = match same {
-            true => check_values(overlay, &hive.hive, bytes, &hive.edits),
+            true => check_values(overlay, &hive.hive, &bytes, &hive.edits),
             false => Err("the bytes read back are not those that were written".to_owned()),
         };
         let overlay = overlay.to_owned();

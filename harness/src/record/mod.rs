@@ -10,6 +10,7 @@
 //!     timeline.jsonl            every observation, one JSON object a line
 //!     registry.json             what the registry on the disk says about shutting down
 //!     screen-001.png ...        the screen, whenever it changed
+//!     next-boot/                timeline, pictures and logs of the next boot, where the scenario asks for one
 //!     serial.log, qemu.log      the guest's console, QEMU's own words
 //! ```
 
@@ -26,6 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 
 use crate::guest::registry_facts::RegistryFacts;
+use crate::text::civil;
 use crate::timeline::Observation;
 pub use schema::{RunRecord, ScenarioRecord};
 
@@ -106,14 +108,7 @@ impl RunStore {
 
     /// Writes a scenario's timeline; without a result beside it, it tells of a run that was cut.
     pub fn write_timeline(&self, dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
-        let path = dir.join(TIMELINE);
-        let mut file =
-            BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
-        for observation in timeline {
-            serde_json::to_writer(&mut file, observation)?;
-            file.write_all(b"\n")?;
-        }
-        file.flush().with_context(|| format!("cannot write {}", path.display()))
+        write_timeline(dir, timeline)
     }
 
     /// Writes what the registry says, for a later diagnosis.
@@ -125,6 +120,18 @@ impl RunStore {
     pub fn write_run(&self, record: &RunRecord) -> anyhow::Result<()> {
         write_json(&self.dir.join(RUN_JSON), record)
     }
+}
+
+/// Writes a timeline into a folder.
+pub(crate) fn write_timeline(dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
+    let path = dir.join(TIMELINE);
+    let mut file =
+        BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);
+    for observation in timeline {
+        serde_json::to_writer(&mut file, observation)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes to a neighbour and renames, so that a half-written file never has the name.
@@ -222,29 +229,11 @@ pub fn unfinished(dir: &Path) -> Vec<String> {
     names
 }
 
-/// UTC as `20261123T184031Z`, without a date library: days are counted from the civil calendar's rules.
+/// UTC as `20261123T184031Z`.
 fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (mut year, mut day) = (1970, days);
-    let length = |y: u64| {
-        if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) { 366 } else { 365 }
-    };
-    while day >= length(year) {
-        day -= length(year);
-        year += 1;
-    }
-    let february = if length(year) == 366 { 29 } else { 28 };
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}{month:02}{:02}T{hour:02}{minute:02}{second:02}Z", day + 1)
+    let [year, month, day, hour, minute, second] = civil(seconds);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnose::Diagnosis;
 use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
+use crate::inspect::DiskReport;
 use crate::machine::accel::Accelerator;
 use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
 use crate::pressure::HostPressure;
@@ -127,6 +128,32 @@ pub struct Damage {
     /// Why something could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Everything that the system volume tells; absent in older records, and when it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskReport>,
+}
+
+/// What the guest made of its disk when it was booted once more after the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NextBoot {
+    /// Cold boot to readiness, milliseconds; absent when it did not become ready.
+    pub boot_ms: Option<u64>,
+    /// The volume's flag word that the guest's check found; absent when the guest told of no check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_check: Option<u16>,
+    /// What the guest told of its update's state: `rolled-back` after an interruption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_state: Option<String>,
+    /// Events 41 and 6008 that this boot wrote into the System log, in their order.
+    #[serde(default)]
+    pub unexpected_shutdown_events: Vec<u32>,
+    /// The outcome of the soft shutdown that ends this boot.
+    pub outcome: Option<Outcome>,
+    /// What the disk shows after it.
+    pub damage: Damage,
+    /// Why this boot tells less than it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// How a machine came to be ready.
@@ -203,6 +230,12 @@ pub struct ScenarioRecord {
     pub delivery: Delivery,
     /// What the disk shows afterwards.
     pub damage: Damage,
+    /// When the host pulled the plug, milliseconds from the first request; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plug_pulled_ms: Option<u64>,
+    /// What the next boot of the same disk made of it; absent when the scenario asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_boot: Option<NextBoot>,
     /// Cold boot to readiness, milliseconds; absent when it never was ready, or started warm.
     pub boot_ms: Option<u64>,
     /// How the machine came to be ready; absent in older records, and when it was never started.
@@ -249,6 +282,10 @@ impl PhaseTimes {
 
 /// The JSON schema of `run.json`, as text.
 pub fn json_schema() -> String {
-    let schema = schemars::schema_for!(RunRecord);
-    serde_json::to_string_pretty(&schema).map(|s| s + "\n").unwrap_or_default()
+    let mut value = schemars::schema_for!(RunRecord).to_value();
+    // By name, whatever order the crates that are built in have serde_json keep; a schema's own words then get
+    // their customary order again.
+    value.sort_all_objects();
+    let schema = schemars::Schema::try_from(value).ok();
+    schema.and_then(|schema| serde_json::to_string_pretty(&schema).ok()).map(|s| s + "\n").unwrap_or_default()
 }

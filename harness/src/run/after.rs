@@ -1,10 +1,12 @@
 //! What the disk tells: before the boot, and after the end.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::boot::OVERLAY;
-use crate::disk::{self, DiskError, VolumeFlags};
+use crate::disk::{DiskImage, VolumeFlags, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
+use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::record::schema::Damage;
 
 /// What a stopped machine's disk says.
@@ -14,31 +16,45 @@ pub(super) struct DiskFindings {
     pub(super) registry: Option<RegistryFacts>,
 }
 
-/// Reads the overlay. QEMU must have gone.
-pub(super) async fn read_disk(folder: &Path) -> DiskFindings {
+/// Reads the overlay. QEMU must have gone. `written` is what the guest said of its documents.
+pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFindings {
     let overlay = folder.join(OVERLAY);
-    let read = tokio::task::spawn_blocking(move || -> Result<(VolumeFlags, _), DiskError> {
-        let volume = disk::system_volume(&disk::DiskImage::open(&overlay)?)?;
-        Ok((volume.flags()?, RegistryFacts::read(&volume)))
-    });
+    let read = tokio::task::spawn_blocking(move || inspect(&DiskImage::open(&overlay)?, written));
     let trouble =
         |e: String| DiskFindings { damage: Damage { trouble: Some(e), ..Damage::default() }, registry: None };
     match read.await {
-        Ok(Ok((flags, registry))) => {
-            let trouble = registry.as_ref().err().map(ToString::to_string);
+        Ok(Ok(Inspection { report, registry })) => {
             let damage = Damage {
-                volume_dirty: Some(flags.is_dirty()),
-                volume_flags: Some(flags.to_string()),
-                trouble,
+                volume_dirty: report.volume_dirty(),
+                volume_flags: report.volume_flags.map(|word| VolumeFlags(word).to_string()),
+                trouble: (!report.troubles.is_empty()).then(|| report.troubles.join("; ")),
+                disk: Some(report),
             };
-            DiskFindings { damage, registry: registry.ok() }
+            DiskFindings { damage, registry }
         }
         Ok(Err(e)) => trouble(e.to_string()),
         Err(e) => trouble(e.to_string()),
     }
 }
 
-/// What the registry says before the boot; `None` when it cannot be read.
-pub(super) async fn read_registry(folder: &Path) -> Option<RegistryFacts> {
-    read_disk(folder).await.registry
+/// What the registry says before the boot; `None` when it cannot be read. An error when the image is an evaluation
+/// Windows past its expiry: it shuts down by itself every hour, so that a run would say nothing of the button.
+pub(super) async fn read_registry(folder: &Path) -> anyhow::Result<Option<RegistryFacts>> {
+    let overlay = folder.join(OVERLAY);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let read = move || -> anyhow::Result<Option<RegistryFacts>> {
+        let volume = DiskImage::open(&overlay).and_then(|disk| system_volume(&disk));
+        let Ok(registry) = volume.and_then(|volume| RegistryFacts::read(&volume)) else { return Ok(None) };
+        if is_evaluation(&registry)
+            && let Ok(found) = DiskImage::open(&overlay).and_then(|disk| inspect(&disk, None))
+            && let Evaluation::Expired { why } = evaluation(&found.report, &registry, now)
+        {
+            anyhow::bail!(
+                "the image is an evaluation Windows past its expiry ({why}), which shuts down every hour by itself; \
+                 next: install a fresh one, or `slmgr /rearm`"
+            );
+        }
+        Ok(Some(registry))
+    };
+    tokio::task::spawn_blocking(read).await?
 }

@@ -110,7 +110,7 @@ async fn cold_boot(
         let overlay = folder.path().join(OVERLAY);
         overlay::create(&job.image.file(&job.image.manifest.system_disk), &overlay).await?;
         inject_all(job, &overlay, timeline).await?;
-        story.registry = after::read_registry(folder.path()).await;
+        story.registry = after::read_registry(folder.path()).await?;
         stage(Stage::Booting(attempt));
         story.boots = attempt;
         let config = MachineConfig {

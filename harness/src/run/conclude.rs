@@ -105,6 +105,8 @@ pub(super) fn make_record(
         diagnosis,
         expected_cause: Some(job.scenario.expect.cause),
         damage,
+        plug_pulled_ms: settle::plug_pulled(observations).map(millis),
+        next_boot: story.next_boot.clone(),
         boot_ms: story.start.as_ref().filter(|s| s.mode == StartMode::Cold).and_then(|s| s.ready_ms),
         start: story.start.clone(),
         boots: story.boots,

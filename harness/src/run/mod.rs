@@ -8,6 +8,7 @@ mod after;
 mod boot;
 mod conclude;
 pub(crate) mod early;
+mod next_boot;
 mod request;
 
 use std::path::Path;
@@ -21,13 +22,14 @@ use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::Image;
+use crate::inspect::Written;
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, Phase, SettledBy};
 use crate::pressure::{self, HostPressure, PressureMark};
 use crate::record::RunStore;
-use crate::record::schema::{Damage, ScenarioRecord, StartRecord};
+use crate::record::schema::{Damage, NextBoot, ScenarioRecord, StartRecord};
 use crate::scenario::{RequestMoment, Scenario, ScenarioName};
 use crate::settle::{self, until_settled};
 use crate::text::printable;
@@ -115,6 +117,8 @@ pub enum Stage {
     Quiet,
     /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
     Finishing,
+    /// The same disk is booted once more.
+    NextBoot,
 }
 
 /// Whoever wants to know.
@@ -188,6 +192,7 @@ pub(crate) struct Story {
     /// Before the boot, and then after the end.
     pub(crate) registry: Option<RegistryFacts>,
     pub(crate) diagnosis: Option<Diagnosis>,
+    pub(crate) next_boot: Option<NextBoot>,
     pub(crate) pressure: Option<HostPressure>,
     pub(crate) memory_mib: Option<u64>,
 }
@@ -240,12 +245,21 @@ pub async fn run_scenario(
             keep(job, machine, listener, cancel.clone()).await;
         }
         machine.clean_up().await;
-        let disk = after::read_disk(folder.path()).await;
+        let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
         if outcome.ended_the_machine() {
             damage = disk.damage;
         } else {
             damage.trouble =
                 Some("the machine still ran, and the harness ended it: not the guest's damage".into());
+        }
+        if job.scenario.next_boot && outcome.ended_the_machine() {
+            listener(RunEvent::Stage { job: name.clone(), stage: Stage::NextBoot });
+            story.next_boot =
+                next_boot::boot_again(job, &dir, folder, &damage, stopped(&mut cancelled)).await;
+            if story.next_boot.is_none() {
+                store.write_timeline(&dir, &timeline.snapshot())?;
+                return Ok(None);
+            }
         }
         // A disk that cannot be read after the end leaves what it said before the boot.
         story.registry = disk.registry.or(story.registry.take());
@@ -316,6 +330,7 @@ async fn tell(
             return Ok(());
         }
     }
+    tokio::time::sleep(job.scenario.request.delay.0).await;
     request::wake(job, machine, timeline, &stage).await?;
     note_state(machine, timeline).await;
     let registry = story.registry.clone();

@@ -10,8 +10,8 @@ use super::{Job, QUIET, Stage, early};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::machine::{Machine, QMP_LIMIT, button};
 use crate::outcome::{Phase, SettledBy};
-use crate::scenario::{FollowUp, HostAct, RequestMeans};
-use crate::settle::{self, PLUG};
+use crate::scenario::{FollowUp, HostAct, Moment, RequestMeans};
+use crate::settle::{self, PLUG, until_settled};
 use crate::timeline::{Seen, Source, Timeline};
 
 /// What is asked, of whom, and who is told.
@@ -43,10 +43,20 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
         ask(request.by, number, asking.machine, asking.timeline).await?;
     }
     for follow_up in &request.then {
-        if asking.settles_within(follow_up.after.0).await {
+        if let Some(moment) = follow_up.on {
+            match asking.wait_for(moment, deadline.saturating_sub(began.elapsed())).await {
+                Waited::Came => {}
+                Waited::Settled => return Ok(SettledBy::Event),
+                Waited::Never => return Ok(SettledBy::Deadline),
+            }
+        }
+        if asking.settles_within(follow_up.after.map_or(Duration::ZERO, |after| after.0)).await {
             return Ok(SettledBy::Event);
         }
-        asking.machine.look().await;
+        // A plug that is pulled at a moment is pulled then, not a picture later.
+        if follow_up.act != HostAct::HardPowerOff {
+            asking.machine.look().await;
+        }
         asking.act(follow_up, &mut number).await?;
     }
     Ok(early::wait(&asking.watched(), deadline.saturating_sub(began.elapsed())).await)
@@ -65,6 +75,15 @@ pub(super) async fn wake(
         watch(timeline, job.scaled(request.gap.0), stage).await;
     }
     Ok(())
+}
+
+/// What came of waiting for a moment.
+enum Waited {
+    Came,
+    /// The machine ended first.
+    Settled,
+    /// Neither, before the deadline.
+    Never,
 }
 
 impl Asking<'_> {
@@ -86,6 +105,21 @@ impl Asking<'_> {
         settle::settled(&self.timeline.snapshot()).is_some()
     }
 
+    /// Waits until the guest has come to a moment of its shutdown.
+    async fn wait_for(&self, moment: Moment, limit: Duration) -> Waited {
+        let mut asked = false;
+        let came = self.timeline.wait_for(limit, |o| {
+            asked |= matches!(o.what, Seen::Requested { .. });
+            (asked && moment.is_shown_by(o)).then_some(())
+        });
+        tokio::select! {
+            // What has come counts, even when the end has come as well.
+            biased;
+            came = came => if came.is_some() { Waited::Came } else { Waited::Never },
+            _ended = until_settled(self.timeline) => Waited::Settled,
+        }
+    }
+
     async fn act(&mut self, follow_up: &FollowUp, number: &mut u32) -> anyhow::Result<()> {
         match follow_up.act {
             HostAct::Press => {
@@ -101,6 +135,10 @@ impl Asking<'_> {
                 let qmp = &self.machine.qmp;
                 qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await.context("waking the guest")?;
                 Ok(())
+            }
+            HostAct::HardPowerOff => {
+                *number += 1;
+                ask(RequestMeans::HardPowerOff, *number, self.machine, self.timeline).await
             }
             HostAct::Keys => press_keys(self.machine, self.timeline, &follow_up.keys).await,
         }

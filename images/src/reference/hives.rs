@@ -89,6 +89,8 @@ const SOFTWARE: &[Entry] = &[
     (r"Microsoft\Windows\CurrentVersion\Run", "", Data::Key),
     // 1: shutting down needs no logon (learn: Shutdown: Allow system to be shut down without having to log on).
     (r"Microsoft\Windows\CurrentVersion\Policies\System", "ShutdownWithoutLogon", Data::Number(1)),
+    // Modelled: where the guest's update of two steps stands; the guest itself writes it.
+    (r"Softoff\Reference\Update", "State", Data::Text("none")),
     // Parents of the policies that conditions write: button action, event tracker.
     (r"Policies\Microsoft\Power\PowerSettings", "", Data::Key),
     (r"Policies\Microsoft\Windows NT\Reliability", "", Data::Key),

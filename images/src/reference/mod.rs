@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use softoff_harness::image::{Boot, GuestFamily, Image, MANIFEST, MachineFacts, Manifest, Quirk, Sha256Hex};
 
+pub(crate) use hives::GRANULARITY;
 pub use packages::{PACKAGES, SUITE};
+pub(crate) use volume::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
 
 use crate::cache::{self, CacheLock};
 use crate::progress::{Progress, note, step};
@@ -203,8 +205,35 @@ const QUIRKS: &[(&str, &str)] = &[
     ),
     (
         "Wine's registry is made from the regf hives at each boot",
-        "so that an offline edit of SYSTEM, SOFTWARE or NTUSER.DAT has the effect it has on Windows; what the \
-         guest itself writes to its registry is lost with its RAM",
+        "so that an offline edit of SYSTEM, SOFTWARE or NTUSER.DAT has the effect it has on Windows; what programs \
+         write to the registry is lost with the guest's RAM; PID 1 alone writes into the hives: ShutdownTime at a clean \
+         end, and the state of the modelled update",
+    ),
+    (
+        "C:\\Windows\\System32\\winevt\\Logs\\System.evtx is written by PID 1",
+        "Wine has no event log service; file and events are as Windows writes them (1074, 7043, 42 at once; 6006 at the \
+         end; 6008, 6005, 12, 41 at a boot; 109 and 13 of a clean end reach the file at the next boot), each when our \
+         own policy did that thing",
+    ),
+    (
+        "update work has two steps on the disk",
+        "modelled: staged at the boot, committed at half and at the end of the update work, rolled back at the next boot \
+         after an interruption; step files in C:\\softoff\\Update, WinSxS\\pending.xml, a State value in the registry",
+    ),
+    (
+        "the volume check at a boot takes the dirty mark away and repairs nothing",
+        "modelled: ntfs3 refuses to mount a dirty volume for writing, and there is no free chkdsk; $MFT record 3 is read \
+         and its mark cleared before the mount",
+    ),
+    (
+        "the dirty mark is set again after every flush",
+        "ntfs3 takes it away with fsync and syncfs (measured, Linux 6.12.107), so that a volume in use would look cleanly \
+         unmounted; making and removing a file sets it again",
+    ),
+    (
+        "unflushed files stay in memory for two minutes",
+        "vm.dirty_expire_centisecs, so that a plug pulled late in an emulated shutdown still loses them; Windows' lazy \
+         writer has rules of its own",
     ),
 ];
 

@@ -10,13 +10,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use gptman::{GPT, GPTPartitionEntry};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 
 use super::hives::{HIVES, USER};
 use crate::toolchain::WindowsPrograms;
 use crate::tools;
 
 /// Bytes of a sector.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 /// Bytes of the whole disk. It is sparse in the qcow2.
 const DISK: u64 = 3 << 29;
 /// First sector of the reserved partition: 1 MiB, where Windows setup puts the first one.
@@ -38,7 +40,7 @@ const HIBERNATION_NAME: &str = "Softoff hibernation";
 const TYPE_RESERVED: [u8; 16] =
     [0x16, 0xe3, 0xc9, 0xe3, 0x5c, 0x0b, 0xb8, 0x4d, 0x81, 0x7d, 0xf9, 0x2d, 0xf0, 0x02, 0x15, 0xae];
 /// EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, as it lies on disk.
-const TYPE_BASIC_DATA: [u8; 16] =
+pub(crate) const TYPE_BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 
 /// Linux swap, 0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, as it lies on disk.
@@ -223,16 +225,26 @@ impl Entries for GPT {
     }
 }
 
-/// Copies a file to an offset of another, leaving holes where it holds zeros.
-fn copy_sparse(from: &Path, to: &mut File, offset: u64) -> anyhow::Result<()> {
+/// Copies a file to an offset of another, leaving holes where it has holes or holds zeros. Holes are not even
+/// looked at: a volume of 10 GiB is nearly all hole.
+pub(crate) fn copy_sparse(from: &Path, to: &mut File, offset: u64) -> anyhow::Result<()> {
     let mut source = File::open(from)?;
     let mut buffer = vec![0u8; 1 << 20];
-    let mut at = offset;
+    let mut at = 0u64;
     loop {
+        match lseek(&source, i64::try_from(at)?, Whence::SeekData) {
+            Ok(data) => at = u64::try_from(data)?,
+            // Nothing but a hole is left.
+            Err(Errno::ENXIO) => return Ok(()),
+            // A file system that does not know holes: everything is data.
+            Err(_) => {
+                source.seek(SeekFrom::Start(at))?;
+            }
+        }
         let count = source.read(&mut buffer)?;
         let Some(block) = buffer.get(..count).filter(|b| !b.is_empty()) else { return Ok(()) };
         if block.iter().any(|byte| *byte != 0) {
-            to.seek(SeekFrom::Start(at))?;
+            to.seek(SeekFrom::Start(offset + at))?;
             to.write_all(block)?;
         }
         at += count as u64;

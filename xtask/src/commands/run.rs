@@ -18,6 +18,7 @@ use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, Start};
 use softoff_harness::scenario::Scenario;
 use softoff_harness::schedule::{self, Machines};
+use softoff_harness::soft_versus_hard;
 use softoff_harness::warm::{Missing, WarmStates, stays_cold};
 use tokio::sync::watch;
 
@@ -88,7 +89,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Accel {
+pub(crate) enum Accel {
     /// KVM where a test boot passes, else TCG
     Auto,
     /// KVM or nothing
@@ -206,7 +207,7 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     Ok(chosen.into_iter().map(Arc::new).collect())
 }
 
-fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
+pub(crate) fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
     let wanted = match wanted {
         Accel::Auto => AccelChoice::Auto,
         Accel::Kvm => AccelChoice::Kvm,
@@ -314,6 +315,7 @@ async fn run_all(args: &Args, jobs: Vec<Job>, out: &Path, past: &Past) -> anyhow
         results,
     };
     store.write_run(&record)?;
+    soft_versus_hard::write(store.dir(), &record)?;
     eprintln!("records: {}", store.dir().display());
     match trouble {
         Some(error) => Err(error),
@@ -336,6 +338,9 @@ async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
 
 fn report(args: &Args, run: &RunRecord) -> Result<(), Failure> {
     eprintln!("{}", ui::summary::render(run));
+    if let Some(table) = ui::soft_versus_hard::render(run) {
+        eprintln!("{table}");
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
     }

@@ -107,6 +107,7 @@ fn stage_text(stage: &Stage) -> String {
         Stage::Waiting(phase) => format!("{phase}; waiting"),
         Stage::Quiet => "waiting; nothing moves".into(),
         Stage::Finishing => "settled; reading evidence".into(),
+        Stage::NextBoot => "booting the same disk again".into(),
     }
 }
 

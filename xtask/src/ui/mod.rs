@@ -3,8 +3,11 @@
 pub(crate) mod build;
 mod confusion;
 pub(crate) mod diagnosis;
+pub(crate) mod inspection;
+pub(crate) mod lint;
 pub(crate) mod live;
 mod medians;
+pub(crate) mod soft_versus_hard;
 pub(crate) mod summary;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,5 @@
-//! Bringing the machine down once the session and the services are done: Wine, the agent, the volume, S5.
+//! Bringing the machine down once the session and the services are done: Wine, the agent, what Windows writes at its
+//! end, the volume, S5.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use nix::unistd::{Pid, sync};
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::serve::Programs;
-use crate::{log, procs, wine};
+use crate::{event_log, hives, log, procs, wine};
 
 /// How long Wine may take to end by itself; its server kills what hangs after 2 s.
 const WINE_PATIENCE: Duration = Duration::from_secs(8);
@@ -39,6 +40,8 @@ pub(crate) fn end(how: How, programs: &Programs) {
         procs::end(agent, KILL_PATIENCE);
     }
     end_the_rest(programs);
+    event_log::stopped(how);
+    hives::note_shutdown_time();
     sync();
     match unmount() {
         Ok(()) => log::probe(ProbeEvent::VolumeUnmounted),

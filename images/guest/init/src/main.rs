@@ -7,6 +7,9 @@
 //! * PID 1 of the root: [`system`] boots the guest and then waits in [`serve`]: for the ACPI button
 //!   ([`button`]), for the session program ([`session`]), for the guest agent ([`agent`]), for keys and
 //!   pointer ([`input`]); [`sleep`], [`display`] and [`ending`] do what the session asks for.
+//! * What is on C: and tells of the end: [`volume`] (checked with [`ntfs_mark`], mounted, marked as in use),
+//!   [`documents`], the System event log ([`event_log`]), the modelled [`update`], what the guest writes into its own
+//!   [`hives`].
 //! * `/sbin/shutdown`, `pm-suspend` and their like, run by qemu-ga: [`agent`] tells PID 1.
 //! * `/usr/bin/winrun PROGRAM ARGS`: [`wine`] runs a Win32 program, for the agent's guest-exec.
 //!
@@ -17,16 +20,22 @@ mod agent;
 mod block;
 mod button;
 mod display;
+mod documents;
 mod early;
 mod ending;
+mod event_log;
+mod hives;
 mod input;
 mod log;
+mod ntfs_mark;
 mod populate;
 mod procs;
 mod serve;
 mod session;
 mod sleep;
 mod system;
+mod update;
+mod volume;
 mod wine;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use softoff_guest_protocol::probe::ProbeEvent;
 use crate::agent::Request;
 use crate::ending::{self, How};
 use crate::sleep::{self, State};
-use crate::{display, log, procs, session};
+use crate::{display, event_log, log, procs, session, update};
 
 /// How long qemu-ga may take to end when it is told to.
 const AGENT_PATIENCE: Duration = Duration::from_secs(3);
@@ -114,11 +114,15 @@ fn obey(ask: ToInit, programs: &mut Programs, channel: &mut Option<TcpStream>) {
         ToInit::Hibernate => go_to_sleep(State::S4, channel),
         ToInit::Display { on } => switch_display(on),
         ToInit::Crash => ending::crash(),
+        ToInit::ShutdownInitiated { by } => event_log::shutdown_initiated(&by),
+        ToInit::ServiceTimedOut { service } => event_log::service_timed_out(&service),
+        ToInit::UpdateWork { percent } => update::work(percent),
     }
 }
 
 /// Returns when the machine is back, with the display on and the session told.
 fn go_to_sleep(state: State, channel: &mut Option<TcpStream>) {
+    event_log::entering_sleep(state);
     match sleep::sleep(state) {
         Ok(()) => {
             switch_display(true);

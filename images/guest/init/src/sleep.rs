@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 use softoff_guest_protocol::probe::ProbeEvent;
 
-use crate::{block, log, system, wine};
+use crate::{block, log, volume, wine};
 
 /// A sleep state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn hibernate() -> anyhow::Result<()> {
     let slept = hibernate_to(&device);
     mark_hiberfil(RESUMED)?;
     // The kernel synced on its way to sleep, and ntfs3 took the dirty mark away with it.
-    system::leave_a_mark(&block::system_partition()?);
+    volume::mark_in_use();
     slept
 }
 

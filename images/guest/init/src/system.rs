@@ -1,7 +1,7 @@
 //! PID 1 of the root: boots the guest up to the session program, then serves.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
@@ -9,13 +9,13 @@ use std::sync::mpsc::channel;
 
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::mount::{MsFlags, mount};
+use nix::mount::MsFlags;
 use nix::unistd::{Pid, sethostname};
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::early::mount_fs;
 use crate::serve::{self, Programs};
-use crate::{agent, block, button, input, log, procs, session, wine};
+use crate::{agent, block, button, documents, event_log, input, log, procs, session, update, volume, wine};
 
 /// The session program: the only one that is started by name.
 const SESSION: &str = r"C:\softoff\session.exe";
@@ -48,12 +48,11 @@ pub(crate) fn main() -> anyhow::Result<()> {
     programs.x = Some(x.pid);
 
     let partition = block::system_partition()?;
-    mount(Some(&partition), wine::DRIVE_C, Some("ntfs3"), MsFlags::MS_NOATIME, Some("prealloc"))
-        .with_context(|| {
-            format!("cannot mount {} as ntfs3; a dirty volume needs chkdsk", partition.display())
-        })?;
-    leave_a_mark(&partition);
+    volume::check_and_mount(&partition)?;
     log::probe(ProbeEvent::VolumeMounted);
+    event_log::started();
+    update::after_boot();
+    documents::write();
     wine::make_prefix()?;
     session::listen(events.clone())?;
     agent::listen(events.clone())?;
@@ -72,21 +71,6 @@ pub(crate) fn main() -> anyhow::Result<()> {
     programs.explorer = Some(procs::start(&mut explorer, "explorer")?);
     log::say("the session was started");
     serve::run(&inbox, programs)
-}
-
-/// Makes a file on C:, as every running system does (Windows its boot status file).
-///
-/// ntfs3 marks the volume dirty with the first change after the mount, and writes the mark at once; without a change,
-/// pulling the plug would leave a volume that looks cleanly unmounted. Neither the file nor the file system is synced:
-/// this driver takes the mark away with fsync and syncfs (measured, Linux 6.12.107). Syncing the partition does not.
-pub(crate) fn leave_a_mark(partition: &Path) {
-    let made = File::create(Path::new(wine::DRIVE_C).join("softoff/boot.txt")).and_then(|mut file| {
-        writeln!(file, "up_ms={}", log::up_ms())?;
-        File::open(partition)?.sync_all()
-    });
-    if let Err(error) = made {
-        log::trouble(&format!("C: cannot be written: {error}"));
-    }
 }
 
 /// An X server that is coming up.

@@ -48,6 +48,21 @@ pub enum ToInit {
         /// True: on.
         on: bool,
     },
+    /// A shutdown begins: winlogon writes event 1074 then.
+    ShutdownInitiated {
+        /// Who asked: as in `session-ending`.
+        by: String,
+    },
+    /// A service did not stop in its time after its preshutdown control: the service manager writes event 7043 then.
+    ServiceTimedOut {
+        /// Its service name.
+        service: String,
+    },
+    /// This much of the update work is done; 100 only when all of it was done in its time.
+    UpdateWork {
+        /// 0 to 100.
+        percent: u32,
+    },
     /// Crash the kernel now (sysrq): the end of a shutdown that a driver does not survive.
     Crash,
 }

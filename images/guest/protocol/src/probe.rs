@@ -37,8 +37,21 @@ pub struct ProbeLine {
 pub enum ProbeEvent {
     /// `init` runs as the first process of the root file system.
     Booted,
+    /// The system volume was marked dirty when the guest came to mount it: the last end was no clean one. A check ran
+    /// (in the reference guest a modelled one) and took the mark off.
+    VolumeCheck {
+        /// The volume's flag word before the check.
+        flags: u16,
+    },
     /// The system volume (C:) is mounted.
     VolumeMounted,
+    /// The documents of the lost-write check are on C: (see [`crate::document`]); they come before `desktop-ready`.
+    DocumentsWritten {
+        /// How many were written and flushed.
+        flushed: u32,
+        /// How many were written and left to the system's cache.
+        unflushed: u32,
+    },
     /// The session program has a desktop on screen; Run keys were started; presses are listened to.
     DesktopReady {
         /// The action that the power-scheme values give for a press now (0 to 4, as PBUTTONACTION).
@@ -151,6 +164,11 @@ pub enum ProbeEvent {
     UpdateProgress {
         /// 0 to 100.
         percent: u32,
+    },
+    /// The state of the modelled two-step update, at the boot and at each change.
+    UpdateState {
+        /// `none`, `staged`, `committing`, `committed` or `rolled-back`.
+        state: String,
     },
     /// The machine goes to sleep next.
     Suspending {

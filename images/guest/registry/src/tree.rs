@@ -83,6 +83,19 @@ impl Key {
             .try_fold(self, |at, part| at.keys.iter().find(|(name, _)| same(name, part)).map(|(_, key)| key))
     }
 
+    /// Removes the key at `path` with all below it; true if it was there.
+    pub fn remove(&mut self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('\\').filter(|part| !part.is_empty()).collect();
+        let Some((last, parents)) = parts.split_last() else { return false };
+        let parent = parents.iter().try_fold(self, |at, part| {
+            at.keys.iter_mut().find(|(name, _)| same(name, part)).map(|(_, key)| key)
+        });
+        let Some(parent) = parent else { return false };
+        let before = parent.keys.len();
+        parent.keys.retain(|(name, _)| !same(name, last));
+        parent.keys.len() < before
+    }
+
     /// The value of that name, if it is there.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|(have, _)| same(have, name)).map(|(_, value)| value)
@@ -180,6 +193,16 @@ mod tests {
         assert_eq!(control.value("WaitToKillServiceTimeout"), Some(&Value::Sz("9000".into())));
         assert_eq!((root.keys().count(), control.values().count()), (1, 1));
         assert_eq!(root.get("ControlSet002"), None);
+    }
+
+    #[test]
+    fn a_removed_key_is_gone_with_all_below_it() {
+        let mut root = Key::new();
+        root.key(r"A\B\C").dword("x", 1);
+        root.key(r"A\D");
+        assert!(root.remove(r"a\b"));
+        assert_eq!((root.get(r"A\B\C"), root.get(r"A\D").is_some()), (None, true));
+        assert!(!root.remove(r"A\B") && !root.remove("") && !root.remove(r"none\B"));
     }
 
     #[rstest]

@@ -1,6 +1,7 @@
 //! Executes what the state machine says. Whatever may wait runs in a thread of its own and gives its result back
 //! as an input, so that a request of the agent is heard while a hung program is being waited for.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub(crate) fn run(
         }
         None => reporter.trouble("init has closed the control channel"),
     })?;
-    let mut session = Session { ui, reporter, inputs: inputs.clone(), control };
+    let mut session = Session { ui, reporter, inputs: inputs.clone(), control: Arc::new(control) };
     let start = settings::start(&Registry);
     let (mut flow, effects) = Flow::new(&start);
     session.perform(effects)?;
@@ -99,7 +100,7 @@ struct Session {
     ui: &'static Ui,
     reporter: &'static Reporter,
     inputs: Sender<Input>,
-    control: Control,
+    control: Arc<Control>,
 }
 
 impl Session {
@@ -114,7 +115,7 @@ impl Session {
             Effect::Show(picture) => self.ui.show(picture),
             Effect::Ask(what) => {
                 // `init` may end Wine as soon as it is asked, and the lines with it.
-                if what != ToInit::StopAgent {
+                if !matches!(what, ToInit::StopAgent | ToInit::ShutdownInitiated { .. }) {
                     reporter.flush(FLUSH);
                 }
                 self.control.ask(&what)?;
@@ -138,8 +139,15 @@ impl Session {
             }),
             Effect::StopServices => {
                 let ui = self.ui;
+                let control = Arc::clone(&self.control);
+                let tell = move |what: ToInit| {
+                    if let Err(why) = control.ask(&what) {
+                        reporter.trouble(why);
+                    }
+                };
                 self.apart(move || {
-                    services::stop_all(limits(&Registry), &Registry, ui, reporter);
+                    let world = services::World { values: &Registry, ui, reporter, tell: &tell };
+                    services::stop_all(limits(&Registry), world);
                     Input::ServicesGone(settings::last_step(&Registry))
                 });
             }

@@ -288,7 +288,10 @@ impl Flow {
 
     /// Begins the end of the session; with `forced`, nobody is asked.
     fn begin(&mut self, by: &str, forced: bool) -> Vec<Effect> {
-        let mut effects = vec![Effect::Report(ProbeEvent::SessionEnding { by: by.to_owned() })];
+        let mut effects = vec![
+            Effect::Report(ProbeEvent::SessionEnding { by: by.to_owned() }),
+            Effect::Ask(ToInit::ShutdownInitiated { by: by.to_owned() }),
+        ];
         if forced {
             effects.extend(self.end(Terminate::All));
         } else {

@@ -2,11 +2,11 @@
 //!
 //! Modelled: in Windows the servicing stack knows its own share; here it is each service's time.
 
-use softoff_guest_probe::report::Reporter;
+use softoff_guest_protocol::control::ToInit;
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::picture::Base;
-use crate::screen::Ui;
+use crate::services::World;
 
 /// What the screen shows. It never goes back.
 pub(crate) struct Progress<'a> {
@@ -15,14 +15,13 @@ pub(crate) struct Progress<'a> {
     shown: u32,
     reported: Option<u32>,
     beat: u32,
-    ui: &'a Ui,
-    reporter: &'a Reporter,
+    world: World<'a>,
 }
 
 impl<'a> Progress<'a> {
     /// Begins, on screen as well. `services` is the number of those that are to stop.
-    pub(crate) fn new(services: usize, ui: &'a Ui, reporter: &'a Reporter) -> Progress<'a> {
-        let mut progress = Progress { services, done: 0, shown: 0, reported: None, beat: 0, ui, reporter };
+    pub(crate) fn new(services: usize, world: World<'a>) -> Progress<'a> {
+        let mut progress = Progress { services, done: 0, shown: 0, reported: None, beat: 0, world };
         progress.paint();
         progress
     }
@@ -40,20 +39,25 @@ impl<'a> Progress<'a> {
         self.done += services;
     }
 
-    /// All is done; then the plain screen comes back.
-    pub(crate) fn end(mut self) {
-        self.shown = 100;
-        self.paint();
-        self.ui.show(Base::ShuttingDown.into());
+    /// The plain screen comes back. `done`: all the work was done in its time; what was left behind is not, whatever
+    /// the screen has shown.
+    pub(crate) fn end(mut self, done: bool) {
+        if done {
+            self.shown = 100;
+            self.paint();
+        }
+        self.world.ui.show(Base::ShuttingDown.into());
     }
 
     fn paint(&mut self) {
-        self.ui.show(Base::Updating { percent: self.shown, beat: self.beat }.into());
+        self.world.ui.show(Base::Updating { percent: self.shown, beat: self.beat }.into());
         self.beat = self.beat.wrapping_add(1);
         let tenth = self.shown / 10;
         if self.reported.is_none_or(|last| last < tenth) {
             self.reported = Some(tenth);
-            self.reporter.report(ProbeEvent::UpdateProgress { percent: self.shown });
+            // Told before it is reported: whoever pulls the plug at this line finds it on the disk, or nearly.
+            (self.world.tell)(ToInit::UpdateWork { percent: self.shown });
+            self.world.reporter.report(ProbeEvent::UpdateProgress { percent: self.shown });
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use softoff_guest_probe::report::Reporter;
 use softoff_guest_probe::win32::{from_wide_pointer, last_error, wide};
+use softoff_guest_protocol::control::ToInit;
 use softoff_guest_protocol::probe::ProbeEvent;
 use windows_sys::Win32::System::Services::{
     CloseServiceHandle, ControlService, ENUM_SERVICE_STATUS_PROCESSW, EnumServicesStatusExW,
@@ -34,6 +35,19 @@ use crate::skip::wines_own;
 
 /// How often a service's progress is asked for, and the update screen painted.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// What stopping services needs of the rest of the session.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    /// The registry.
+    pub(crate) values: &'a dyn Values,
+    /// The screen.
+    pub(crate) ui: &'a Ui,
+    /// The way to COM1.
+    pub(crate) reporter: &'a Reporter,
+    /// The way to `init`.
+    pub(crate) tell: &'a dyn Fn(ToInit),
+}
 
 /// A running service, and how long it may take to stop.
 #[derive(Debug, Clone)]
@@ -106,7 +120,8 @@ fn as_running(service: &ENUM_SERVICE_STATUS_PROCESSW) -> Option<Running> {
 
 /// Stops the services, first those that accept PRESHUTDOWN, and reports each. Where updates wait for a restart,
 /// the first part shows their progress.
-pub(crate) fn stop_all(limits: Limits, values: &dyn Values, ui: &Ui, reporter: &Reporter) {
+pub(crate) fn stop_all(limits: Limits, world: World<'_>) {
+    let World { values, reporter, tell, .. } = world;
     let (early, late): (Vec<_>, Vec<_>) = match running() {
         Ok(services) => services.into_iter().partition(|service| service.preshutdown),
         Err(why) => {
@@ -115,21 +130,29 @@ pub(crate) fn stop_all(limits: Limits, values: &dyn Values, ui: &Ui, reporter: &
         }
     };
     let updating = update_pending(values) && !early.is_empty();
-    let mut progress = updating.then(|| Progress::new(early.len(), ui, reporter));
+    let mut progress = updating.then(|| Progress::new(early.len(), world));
     let early = early.into_iter().map(|service| service.name).collect();
+    let mut all_stopped = true;
     for names in rounds(early, &preshutdown_order(values)) {
         let limit = |name: String| (name.clone(), preshutdown_limit(values, &name));
-        round(names.into_iter().map(limit).collect(), reporter, progress.as_mut());
+        for service in round(names.into_iter().map(limit).collect(), reporter, progress.as_mut()) {
+            all_stopped = false;
+            tell(ToInit::ServiceTimedOut { service });
+        }
     }
     if let Some(progress) = progress {
-        progress.end();
+        progress.end(all_stopped);
     }
     round(late.into_iter().map(|service| (service.name, limits.kill_service)).collect(), reporter, None);
 }
 
 /// Tells these services at once to stop, each in a thread of its own: a service that does not take the control
-/// holds up whoever sends it.
-fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: Option<&mut Progress<'_>>) {
+/// holds up whoever sends it. Gives those that did not stop in their time.
+fn round(
+    services: Vec<(String, Duration)>,
+    reporter: &Reporter,
+    mut progress: Option<&mut Progress<'_>>,
+) -> Vec<String> {
     let started = Instant::now();
     let (done, stopped) = channel();
     let works = Arc::new(Mutex::new(Works::new()));
@@ -148,6 +171,7 @@ fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: O
     }
     let total = services.len();
     let mut waiting = services;
+    let mut left_behind = Vec::new();
     while let Some(longest) = waiting.iter().map(|(_, limit)| *limit).max() {
         // A little more than the limit itself: the thread that waits for it should be the one to say so.
         let left = (longest + Duration::from_millis(250)).saturating_sub(started.elapsed());
@@ -161,7 +185,9 @@ fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: O
             if let Err(why) = &result {
                 reporter.trouble(format!("service {name}: {why}"));
             }
-            report_stopped(name, started, result != Ok(true), reporter);
+            let late = result != Ok(true);
+            left_behind.extend(late.then(|| name.clone()));
+            report_stopped(name, started, late, reporter);
         }
         if let Some(progress) = progress.as_deref_mut() {
             let now = started.elapsed();
@@ -170,11 +196,13 @@ fn round(services: Vec<(String, Duration)>, reporter: &Reporter, mut progress: O
         }
     }
     for (name, _) in waiting {
+        left_behind.push(name.clone());
         report_stopped(name, started, true, reporter);
     }
     if let Some(progress) = progress {
         progress.passed(total);
     }
+    left_behind
 }
 
 /// How far the services of a round are, by name.

@@ -1,0 +1,214 @@
+//! `cargo xtask fuzz`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use softoff_harness::text::utc;
+
+use crate::{Failure, host_tools};
+
+/// What is fuzzed, each with the longest input that makes sense.
+const TARGETS: [(&str, u32); 4] =
+    [("partition", 64 << 10), ("fat", 4096), ("volume", 512), ("evtx_pair", 4096)];
+/// One input may take so long before libFuzzer calls it a hang, seconds.
+const HANG: u32 = 20;
+/// Memory of a fuzzer, MiB: the readers' own limit is 256, the rest is libFuzzer's corpus.
+const MEMORY: u32 = 1024;
+/// Coverage by LLVM's own pass, which the stable compiler carries; AddressSanitizer would need a nightly one. The same
+/// that `cargo fuzz -s none` asks for.
+const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+const LOG: &str = "ci/fuzz-log.md";
+
+/// Fuzz the readers of partitions, FAT, NTFS volumes and event logs
+///
+/// Builds the targets in fuzz/ with the stable compiler and runs each for a time, with libFuzzer. A crash, a hang or
+/// too much memory leaves the input in fuzz/artifacts/. What was run is added to ci/fuzz-log.md with --log.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask fuzz --seconds 60                    # what CI runs: a minute each
+  cargo xtask fuzz --target volume --seconds 1800 --log
+  target/fuzz/x86_64-unknown-linux-gnu/release/volume fuzz/artifacts/volume/crash-...   # an input again
+
+Exit codes: 0 nothing was found, 1 an input crashes a reader or makes it hang, 3 a target cannot be built.")]
+pub(crate) struct Args {
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Only this target
+    #[arg(long, value_name = "NAME", value_parser = TARGETS.map(|(name, _)| name))]
+    target: Option<String>,
+    /// Add what was run to ci/fuzz-log.md
+    #[arg(long)]
+    log: bool,
+}
+
+/// What a target's run came to.
+struct Ran {
+    target: &'static str,
+    time: Duration,
+    inputs: Option<u64>,
+    found: Option<String>,
+}
+
+pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
+    let workspace = host_tools::workspace();
+    let binaries = build(workspace)?;
+    let seed = tempfile::tempdir().context("making a folder; is the disk full?")?;
+    let volume = make_volume(seed.path())?;
+    let chosen = TARGETS.iter().filter(|(name, _)| args.target.as_ref().is_none_or(|t| t == name));
+    let mut all = Vec::new();
+    for (target, longest) in chosen {
+        eprintln!("{target}: {} s", args.seconds);
+        let ran = run(workspace, &binaries, target, *longest, args.seconds, &volume)?;
+        println!(
+            "{target}: {} inputs in {:.0} s, {}",
+            ran.inputs.map_or("?".to_owned(), |n| n.to_string()),
+            ran.time.as_secs_f64(),
+            ran.found.as_deref().unwrap_or("nothing found")
+        );
+        all.push(ran);
+    }
+    if args.log {
+        write_log(&workspace.join(LOG), &all)?;
+    }
+    if all.iter().any(|ran| ran.found.is_some()) { Err(Failure::Scenario) } else { Ok(()) }
+}
+
+/// Builds all targets; gives the folder of the programs.
+fn build(workspace: &Path) -> anyhow::Result<PathBuf> {
+    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+    let target = workspace.join("target/fuzz");
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "--target", TRIPLE, "--manifest-path"])
+        .arg(workspace.join("fuzz/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .env("RUSTFLAGS", COVERAGE)
+        .status()
+        .context("cannot start cargo")?;
+    anyhow::ensure!(
+        status.success(),
+        "the fuzz targets do not build; libFuzzer needs a C++ compiler (apt-get install g++)"
+    );
+    Ok(target.join(TRIPLE).join("release"))
+}
+
+/// The smallest volume of mkntfs' with what it brings: its own files, and the journal.
+fn make_volume(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("volume.ntfs");
+    std::fs::File::create(&path)?.set_len(4 << 20)?;
+    let mkntfs =
+        softoff_images::tools::find("mkntfs").context("mkntfs is missing; next: apt-get install ntfs-3g")?;
+    let made = Command::new(mkntfs)
+        .args(["--force", "--quick", "--quiet", "--sector-size", "512", "--partition-start", "0"])
+        .args(["--heads", "255", "--sectors-per-track", "63"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start mkntfs")?;
+    anyhow::ensure!(made.status.success(), "mkntfs failed: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(path)
+}
+
+fn run(
+    workspace: &Path,
+    binaries: &Path,
+    target: &'static str,
+    longest: u32,
+    seconds: u64,
+    volume: &Path,
+) -> anyhow::Result<Ran> {
+    let corpus = workspace.join("fuzz/corpus").join(target);
+    let artifacts = workspace.join("fuzz/artifacts").join(target);
+    for dir in [&corpus, &artifacts] {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    let began = Instant::now();
+    let output = Command::new(binaries.join(target))
+        .arg(&corpus)
+        .arg(format!("-max_total_time={seconds}"))
+        .args([format!("-timeout={HANG}"), format!("-rss_limit_mb={MEMORY}"), format!("-max_len={longest}")])
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg("-print_final_stats=1")
+        .env("SOFTOFF_FUZZ_VOLUME", volume)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {target}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let stat = |name: &str| {
+        let line = said.lines().rev().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    };
+    let found = (!output.status.success()).then(|| {
+        let input = said.lines().rev().find_map(|line| line.split("Test unit written to ").nth(1));
+        let why = said.lines().find(|line| line.contains("ERROR: libFuzzer") || line.contains("panicked"));
+        format!("FOUND {}: {}", why.unwrap_or("a crash").trim(), input.unwrap_or("no input was kept"))
+    });
+    Ok(Ran { target, time: began.elapsed(), inputs: stat("stat::number_of_executed_units:"), found })
+}
+
+fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let hint = || format!("cannot write {}", path.display());
+    let fresh = !path.exists();
+    let mut file = std::fs::File::options().append(true).create(true).open(path).with_context(hint)?;
+    if fresh {
+        writeln!(
+            file,
+            "# Fuzzing\n\nWritten by `cargo xtask fuzz --log`: libFuzzer with coverage, without AddressSanitizer, overflow \
+             checks on.\n\n| when (UTC) | target | seconds | inputs | found |\n|---|---|---|---|---|"
+        )
+        .with_context(hint)?;
+    }
+    for ran in all {
+        let inputs = ran.inputs.map_or("?".to_owned(), |n| n.to_string());
+        let found = ran.found.as_deref().unwrap_or("nothing").replace('|', "/");
+        writeln!(
+            file,
+            "| {} | {} | {:.0} | {inputs} | {found} |",
+            utc(now),
+            ran.target,
+            ran.time.as_secs_f64()
+        )
+        .with_context(hint)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_its_program() {
+        let manifest = host_tools::workspace().join("fuzz/Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).unwrap();
+        for (target, _) in TARGETS {
+            assert!(manifest.contains(&format!("name = \"{target}\"")), "{target}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    }
+
+    #[test]
+    fn the_log_grows_by_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.md");
+        let ran = |found: Option<&str>| Ran {
+            target: "fat",
+            time: Duration::from_secs(60),
+            inputs: Some(7),
+            found: found.map(str::to_owned),
+        };
+        write_log(&path, &[ran(None)]).unwrap();
+        write_log(&path, &[ran(Some("FOUND a|b"))]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("| fat | 60 | 7 |").count(), 2);
+        assert_eq!(text.matches("# Fuzzing").count(), 1);
+        assert!(text.contains("| FOUND a/b |"));
+    }
+}
