@@ -23,6 +23,11 @@ pub fn images(cache: &Path) -> PathBuf {
     cache.join("images")
 }
 
+/// The folder that holds the layers of system disks, which images share.
+pub fn disks(cache: &Path) -> PathBuf {
+    cache.join("disks")
+}
+
 /// The folder that holds saved machine states, for warm starts.
 pub fn states(cache: &Path) -> PathBuf {
     cache.join("states")
