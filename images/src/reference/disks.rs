@@ -70,16 +70,18 @@ impl Disks<'_> {
         kept(self.cache, key, SYSTEM, self.progress, |work, out| {
             let archive = work.join("files.tar");
             let content = contents::pack(files, &archive)?;
-            let folder = out.parent().context("the layer has no folder")?;
-            place(&below.file, &folder.join(VOLUME))?;
-            let filled = folder.join("filled.qcow2");
+            place(&below.file, &work.join(VOLUME))?;
+            let filled = work.join("filled.qcow2");
             let target =
                 Target { path: &filled, format: "qcow2", fresh: &|| volume::overlay(VOLUME, &filled) };
             step(self.progress, "put our files on the system volume", || {
-                populate::fill(&self.boot, &target, &archive, &content, self.progress)?;
-                volume::compress_overlay(&filled, VOLUME, out)
+                populate::fill(&self.boot, &target, &archive, &content, self.progress)
             })?;
-            std::fs::remove_file(&filled)?;
+            // qemu-img looks for the lower layer beside what it writes.
+            let beside = out.with_file_name(VOLUME);
+            place(&below.file, &beside)?;
+            volume::compress_overlay(&filled, VOLUME, out)?;
+            std::fs::remove_file(&beside)?;
             Ok(())
         })
     }

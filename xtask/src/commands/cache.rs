@@ -1,6 +1,6 @@
 //! `cargo xtask cache`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 enum Command {
     /// Show what is in the cache
     List,
-    /// Remove images of older recipes and half-built folders
+    /// Remove images of older recipes, what only they were made from, and half-built folders
     Prune {
         /// Remove everything, downloads and tool chains too
         #[arg(long)]
@@ -59,7 +59,6 @@ fn list(root: &Path) -> anyhow::Result<()> {
 fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
     // The lock that a builder holds: nothing is pulled away under it.
     let _lock = softoff_images::cache::CacheLock::take(root, || eprintln!("waiting for a build to finish"))?;
-    let mut freed = 0;
     let current = softoff_images::reference::location(root)?;
     let images = softoff_images::cache::images(root);
     let doomed: Vec<_> = if all {
@@ -79,6 +78,18 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
             .filter(|p| *p != current)
             .collect()
     };
+    let mut freed = remove(doomed)?;
+    if !all {
+        // Only now: what a removed image shared is nobody's any more.
+        freed += remove(softoff_images::cache::unused_parts(root))?;
+    }
+    println!("{} freed", mib(freed));
+    Ok(())
+}
+
+/// Removes files and folders; gives their bytes.
+fn remove(doomed: Vec<PathBuf>) -> anyhow::Result<u64> {
+    let mut freed = 0;
     for path in doomed {
         let bytes = size(&path);
         let removed =
@@ -87,8 +98,7 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
         println!("removed {} ({})", path.display(), mib(bytes));
         freed += bytes;
     }
-    println!("{} freed", mib(freed));
-    Ok(())
+    Ok(freed)
 }
 
 /// Bytes on disk below a path; links are not followed.
