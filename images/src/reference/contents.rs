@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use softoff_harness::image::Sha256Hex;
 
 use super::hives::HIVES;
 use super::volume::{Archive, Content};
@@ -19,17 +20,20 @@ pub(crate) struct OwnFile {
     pub(crate) path: String,
     /// Content.
     pub(crate) bytes: Vec<u8>,
+    /// Hash of what decides it. Not always of its bytes: regf writes the time into each key of a hive.
+    pub(crate) decided_by: Sha256Hex,
 }
 
-/// All of them, in a fixed order.
-pub(crate) fn own_files(programs: &WindowsPrograms) -> anyhow::Result<Vec<OwnFile>> {
+/// All of them, in a fixed order; `hives` is the hash of what decides the hives.
+pub(crate) fn own_files(programs: &WindowsPrograms, hives: &Sha256Hex) -> anyhow::Result<Vec<OwnFile>> {
     let mut files = Vec::new();
     for (path, name) in [(&programs.session, "session.exe"), (&programs.probe, "probe.exe")] {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        files.push(OwnFile { path: format!("softoff/{name}"), bytes });
+        let decided_by = Sha256Hex::of_bytes(&bytes);
+        files.push(OwnFile { path: format!("softoff/{name}"), bytes, decided_by });
     }
     for hive in HIVES {
-        files.push(OwnFile { path: hive.path.to_owned(), bytes: hive.file()? });
+        files.push(OwnFile { path: hive.path.to_owned(), bytes: hive.file()?, decided_by: hives.clone() });
     }
     Ok(files)
 }
@@ -55,7 +59,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let exe = dir.path().join("x.exe");
         std::fs::write(&exe, "MZ").unwrap();
-        let files = own_files(&WindowsPrograms { session: exe.clone(), probe: exe }).unwrap();
+        let programs = WindowsPrograms { session: exe.clone(), probe: exe };
+        let hives = Sha256Hex::of_bytes(b"hives");
+        let files = own_files(&programs, &hives).unwrap();
+        let identities = |files: Vec<OwnFile>| files.into_iter().map(|f| f.decided_by).collect::<Vec<_>>();
+        assert_eq!(
+            identities(own_files(&programs, &hives).unwrap()),
+            identities(files.clone()),
+            "at any time"
+        );
         let out = dir.path().join("files.tar");
         let content = pack(&files, &out).unwrap();
         assert_eq!(content.files, files.len() as u64);

@@ -123,7 +123,7 @@ fn build(cache: &Path, sources: &Sources, dir: &Path, progress: &dyn Progress) -
         let boot = populate::Boot { kernel: &made.join(KERNEL), initrd: &made.join(INITRD), cpu: TCG_CPU };
         let disks = Disks { cache, sources, boot, progress };
         let volume = disks.volume(&base)?;
-        let system = disks.system(&volume, &contents::own_files(&joined(windows)?)?)?;
+        let system = disks.system(&volume, &contents::own_files(&joined(windows)?, &sources.hives()?)?)?;
         place(&volume.file, &made.join(VOLUME))?;
         anyhow::Ok((base.provenance, system))
     })?;

@@ -48,7 +48,10 @@ const VOLUME: &[&str] = &[
     "guest/init/src/block.rs",
 ];
 
-/// The disk's upper layer, beside the lower one and the very files on it.
+/// The hives: their content as data, and the locked crate that writes them.
+const HIVES: &[&str] = &["builder/hives.rs", "workspace/Cargo.lock"];
+
+/// The disk's upper layer, beside the lower one and what decides the files on it.
 const SYSTEM: &[&str] = &["builder/contents.rs"];
 
 /// Everything that was read, by name: `builder/...`, `guest/...`, `workspace/...`.
@@ -97,10 +100,15 @@ impl Sources {
         Ok(Sha256Hex::of_bytes((line("base", base) + &self.part(VOLUME)?).as_bytes()))
     }
 
+    /// Hash of what decides the hives.
+    pub(crate) fn hives(&self) -> anyhow::Result<Sha256Hex> {
+        Ok(Sha256Hex::of_bytes(self.part(HIVES)?.as_bytes()))
+    }
+
     /// Hash of what decides the disk's upper layer.
     pub(crate) fn system(&self, volume: &Sha256Hex, files: &[OwnFile]) -> anyhow::Result<Sha256Hex> {
         let mut text = line("volume", volume) + &self.part(SYSTEM)?;
-        text.extend(files.iter().map(|file| line(&file.path, &Sha256Hex::of_bytes(&file.bytes))));
+        text.extend(files.iter().map(|file| line(&file.path, &file.decided_by)));
         Ok(Sha256Hex::of_bytes(text.as_bytes()))
     }
 
@@ -158,8 +166,10 @@ mod tests {
     fn keys(sources: &Sources, package: &str, session: &[u8]) -> [Sha256Hex; 4] {
         let base = sources.base([package].into_iter()).unwrap();
         let volume = sources.volume(&base).unwrap();
-        let file = OwnFile { path: "softoff/session.exe".into(), bytes: session.to_vec() };
-        let system = sources.system(&volume, &[file]).unwrap();
+        let own = |path: &str, decided_by| OwnFile { path: path.into(), bytes: vec![], decided_by };
+        let session = own("softoff/session.exe", Sha256Hex::of_bytes(session));
+        let hive = own("windows/system32/config/SYSTEM", sources.hives().unwrap());
+        let system = sources.system(&volume, &[session, hive]).unwrap();
         [base, volume, system, sources.image()]
     }
 
@@ -170,11 +180,11 @@ mod tests {
     #[case("guest/session/src/main.rs", "image")]
     #[case("guest/probe/src/window.rs", "image")]
     #[case("guest/protocol/src/probe.rs", "image")]
-    #[case("workspace/Cargo.lock", "image")]
+    #[case("workspace/Cargo.lock", "system image")]
     #[case("workspace/Cargo.toml", "image")]
     #[case("builder/toolchain.rs", "image")]
     #[case("builder/initramfs.rs", "image")]
-    #[case("builder/hives.rs", "image")]
+    #[case("builder/hives.rs", "system image")]
     #[case("builder/contents.rs", "system image")]
     #[case("guest/init/src/populate.rs", "volume system image")]
     #[case("builder/volume.rs", "volume system image")]
