@@ -134,6 +134,10 @@ pub struct Manifest {
     pub boot: Boot,
     /// qcow2 file of the system disk (C:), base of every overlay; attached with serial `system`.
     pub system_disk: String,
+    /// qcow2 file below the system disk, where that is itself an overlay. The system disk names it without a
+    /// folder, so that both go wherever the image goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_backing: Option<String>,
     /// Every file of the image and its hash.
     pub files: BTreeMap<String, Sha256Hex>,
     /// Hash of the recipe it was built from; another recipe means another build.
@@ -211,9 +215,18 @@ impl Manifest {
         Sha256Hex::of_bytes(text.as_bytes())
     }
 
+    /// The files of the system disk, top first.
+    pub fn disk_files(&self) -> Vec<&str> {
+        [Some(&self.system_disk), self.system_backing.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
+    }
+
     /// The files the machine opens.
     pub fn named_files(&self) -> Vec<&str> {
-        let mut named = vec![self.system_disk.as_str()];
+        let mut named = self.disk_files();
         if let Boot::Kernel { kernel, initrd, root, .. } = &self.boot {
             named.extend([kernel.as_str(), initrd.as_str(), root.as_str()]);
         }
@@ -254,6 +267,11 @@ impl Image {
         Ok(Image { dir: dir.to_owned(), id: manifest.id(), manifest })
     }
 
+    /// Paths of the system disk's files, top first: no machine ever writes to them.
+    pub fn disk_paths(&self) -> Vec<PathBuf> {
+        self.manifest.disk_files().into_iter().map(|name| self.file(name)).collect()
+    }
+
     /// Path of one of the image's files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -280,6 +298,7 @@ mod tests {
             },
             boot: Boot::Bios,
             system_disk: "system.qcow2".into(),
+            system_backing: None,
             files: [("system.qcow2".to_owned(), Sha256Hex::of_bytes(b"disk"))].into(),
             recipe: Sha256Hex::of_bytes(b""),
             quirks: vec![],
@@ -307,6 +326,26 @@ mod tests {
         std::fs::write(dir.path().join("system.qcow2"), b"disc").unwrap();
         assert!(
             matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("system.qcow2"))
+        );
+    }
+
+    #[test]
+    fn what_lies_below_the_system_disk_is_checked_like_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = write_image(dir.path());
+        manifest.system_backing = Some("volume.qcow2".into());
+        save(dir.path(), &manifest);
+        assert!(
+            matches!(Image::open(dir.path()), Err(ImageError::Unlisted { file, .. }) if file == "volume.qcow2")
+        );
+        manifest.files.insert("volume.qcow2".into(), Sha256Hex::of_bytes(b"below"));
+        save(dir.path(), &manifest);
+        std::fs::write(dir.path().join("volume.qcow2"), b"below").unwrap();
+        let image = Image::open(dir.path()).unwrap();
+        assert_eq!(image.disk_paths(), [dir.path().join("system.qcow2"), dir.path().join("volume.qcow2")]);
+        std::fs::write(dir.path().join("volume.qcow2"), b"bellow").unwrap();
+        assert!(
+            matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("volume.qcow2"))
         );
     }
 

@@ -38,6 +38,7 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
             },
             boot: Boot::Bios,
             system_disk: "system.qcow2".into(),
+            system_backing: None,
             files: Default::default(),
             recipe: Sha256Hex(String::new()),
             quirks: vec![],

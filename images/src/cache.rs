@@ -23,9 +23,27 @@ pub fn images(cache: &Path) -> PathBuf {
     cache.join("images")
 }
 
+/// The folder that holds the layers of system disks, which images share.
+pub fn disks(cache: &Path) -> PathBuf {
+    cache.join("disks")
+}
+
 /// The folder that holds saved machine states, for warm starts.
 pub fn states(cache: &Path) -> PathBuf {
     cache.join("states")
+}
+
+/// The parts of images (bases, layers of disks) that no image uses: none of their files has another link. Where the
+/// file system has no hard links that is all of them; the next build makes again what it needs.
+pub fn unused_parts(cache: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let shared = |part: &Path| {
+        entries(part).filter_map(|file| file.metadata().ok()).any(|meta| meta.is_file() && meta.nlink() > 1)
+    };
+    let parts = [cache.join("base"), disks(cache)];
+    let parts = parts.iter().flat_map(|folder| entries(folder)).map(|part| part.path());
+    parts.filter(|part| part.is_dir() && !shared(part)).collect()
 }
 
 /// An exclusive lock on the cache, held until dropped. The kernel releases it with the process, so a
@@ -68,6 +86,26 @@ mod tests {
     fn the_cache_follows_the_environment(#[case] vars: &[(&str, &str)], #[case] wanted: &str) {
         let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v));
         assert_eq!(root_from(var), Path::new(wanted));
+    }
+
+    #[test]
+    fn a_part_is_unused_when_its_last_image_has_gone() {
+        let cache = tempfile::tempdir().unwrap();
+        let (base, layer, image) = (
+            cache.path().join("base/1"),
+            disks(cache.path()).join("2"),
+            images(cache.path()).join("reference-3"),
+        );
+        for folder in [&base, &layer, &image] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        for (part, name) in [(&base, "root.erofs"), (&layer, "volume.qcow2")] {
+            std::fs::write(part.join(name), name).unwrap();
+        }
+        std::fs::hard_link(base.join("root.erofs"), image.join("root.erofs")).unwrap();
+        assert_eq!(unused_parts(cache.path()), std::slice::from_ref(&layer));
+        std::fs::remove_dir_all(&image).unwrap();
+        assert_eq!(unused_parts(cache.path()), [base, layer]);
     }
 
     #[test]

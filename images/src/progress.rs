@@ -21,7 +21,7 @@ pub enum Event {
     Note(String),
 }
 
-/// A listener. Called from the thread that builds.
+/// A listener. Called from every thread that builds: steps of two threads may lie across each other.
 pub trait Progress: Sync {
     /// Takes one event.
     fn event(&self, event: Event);

@@ -72,6 +72,8 @@ pub fn build_windows_programs(cache: &Path, note: &mut dyn FnMut(&str)) -> Resul
         .args(["-p", "softoff-guest-session", "-p", "softoff-guest-probe"])
         .args(&compiler.arguments)
         .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", LINKER)
+        // The linker writes the time into a program's header: the same source would never be the same file.
+        .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS", "-C link-arg=-Wl,--no-insert-timestamp")
         .envs(compiler.environment.iter().map(|(name, value)| (name, value)));
     run(&mut cargo).context("compiling the guest's Win32 programs")?;
 

@@ -191,6 +191,7 @@ mod tests {
                     root: "root.erofs".into(),
                 },
                 system_disk: "system.qcow2".into(),
+                system_backing: None,
                 files: Default::default(),
                 recipe: Sha256Hex(String::new()),
                 quirks: vec![],

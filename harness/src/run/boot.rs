@@ -182,7 +182,7 @@ async fn inject_all(job: &Job, overlay: &Path, timeline: &Timeline) -> anyhow::R
         let what = edits.iter().map(|e| format!("{}\\{} {} = {:?}", e.hive.path(), e.key, e.name, e.value));
         let what = what.collect::<Vec<_>>().join("; ");
         let path = overlay.to_owned();
-        let read_only = vec![job.image.file(&job.image.manifest.system_disk)];
+        let read_only = job.image.disk_paths();
         tokio::task::spawn_blocking(move || inject::apply(&path, &read_only, &edits))
             .await
             .context("the injection was interrupted")?

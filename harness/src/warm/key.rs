@@ -75,6 +75,7 @@ mod tests {
                 },
                 boot: crate::image::Boot::Bios,
                 system_disk: "system.qcow2".into(),
+                system_backing: None,
                 files: Default::default(),
                 recipe: hash(""),
                 quirks: vec![],

@@ -156,13 +156,12 @@ impl WarmStates {
     }
 }
 
-/// Removes the states in `dir` that were not saved of one of these images, and half-made ones; returns the folders
-/// that went. For when nobody makes one.
-pub fn prune(dir: &Path, keep: &[Sha256Hex]) -> Vec<PathBuf> {
-    sweep(dir);
-    let kept = |folder: &PathBuf| super::saved::image_of(folder).is_some_and(|image| keep.contains(&image));
-    let doomed = folders(dir).into_iter().filter(|folder| !kept(folder));
-    doomed.filter(|folder| std::fs::remove_dir_all(folder).is_ok()).collect()
+/// The folders in `dir` of states that were not saved of one of these images, damaged and half-made ones among
+/// them.
+pub fn not_of(dir: &Path, images: &[Sha256Hex]) -> Vec<PathBuf> {
+    let wanted = |folder: &PathBuf| super::saved::image_of(folder).is_some_and(|id| images.contains(&id));
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    entries.filter(|path| path.is_dir() && !wanted(path)).collect()
 }
 
 /// Half-made states of makers that died; under the lock nobody else makes one.
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn states_of_other_images_are_pruned() {
+    fn states_of_other_images_are_known() {
         let dir = tempfile::tempdir().unwrap();
         let image = |text: &str| Sha256Hex::of_bytes(text.as_bytes());
         let of = |name: &str| {
@@ -231,10 +230,11 @@ mod tests {
         };
         let (today, older) = (of("today"), of("older"));
         let damaged = state(dir.path(), "damaged", 1, 1);
-        let mut gone = prune(dir.path(), &[image("today")]);
-        gone.sort();
-        assert_eq!(gone, [damaged, older]);
-        assert!(today.exists());
+        std::fs::write(dir.path().join(LOCK), "").unwrap();
+        let mut others = not_of(dir.path(), &[image("today")]);
+        others.sort();
+        assert_eq!(others, [damaged, older]);
+        assert_eq!(not_of(dir.path(), &[]).len(), 3, "{}", today.display());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Steps 1 to 5: the base, everything in the image that none of our programs is part of.
 //!
-//! It is kept in the cache under the hash of its packages and of the builder's part in it. A changed guest
-//! program then costs half a minute, not two.
+//! It is kept in the cache under the hash of its packages and of the builder's part in it: a changed guest
+//! program does not make it anew.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use softoff_harness::image::Sha256Hex;
 
-use super::{packages, prefix, recipe, root};
+use super::recipe::Sources;
+use super::{packages, prefix, root};
 use crate::progress::{Progress, note, step};
 use crate::tools;
 
@@ -30,6 +32,8 @@ const INIT_LINKS: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Base {
     dir: PathBuf,
+    /// Hash of what decides it.
+    pub(crate) key: Sha256Hex,
     /// Package name to version.
     pub(crate) provenance: BTreeMap<String, String>,
 }
@@ -57,15 +61,19 @@ impl Base {
 }
 
 /// Opens the base of the packages of today, or makes it.
-pub(crate) fn build_or_open(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Base> {
+pub(crate) fn build_or_open(
+    cache: &Path,
+    sources: &Sources,
+    progress: &dyn Progress,
+) -> anyhow::Result<Base> {
     let archives = step(progress, "fetch Debian packages", || packages::fetch(cache))?;
     let names = archives.iter().filter_map(|a| a.path.file_name()?.to_str());
-    let key = recipe::base_hash(names);
+    let key = sources.base(names)?;
     let folder = cache.join("base");
     let dir = folder.join(key.short());
-    let base = Base { dir, provenance: packages::provenance(&archives) };
+    let base = Base { dir, key, provenance: packages::provenance(&archives) };
     if base.dir.exists() {
-        note(progress, format!("the base {} is in the cache", key.short()));
+        note(progress, format!("the base {} is in the cache", base.key.short()));
         return Ok(base);
     }
     std::fs::create_dir_all(&folder)?;

@@ -2,10 +2,13 @@
 //! Windows lays its own out.
 //!
 //! [`build_or_open`] is the one entrance. The way of a build, one file each: [`packages`] and [`root`] and
-//! [`prefix`] make the [`base`]; [`programs`] are ours; [`initramfs`] boots; [`hives`] and [`volume`] make
-//! C:, which [`populate`] fills by booting the guest's own kernel. [`recipe`] names the result.
+//! [`prefix`] make the [`base`]; [`programs`] are ours and built meanwhile; [`initramfs`] boots; [`disks`] makes
+//! the system disk of two layers, laid out by [`volume`] and filled, by booting the guest's own kernel
+//! ([`populate`]), with Wine's tree and then with our [`contents`] and [`hives`]. [`recipe`] names the results.
 
 mod base;
+mod contents;
+mod disks;
 mod hives;
 mod initramfs;
 mod packages;
@@ -18,6 +21,8 @@ mod volume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::ScopedJoinHandle;
 
 use anyhow::Context;
 use softoff_harness::image::{Boot, GuestFamily, Image, MANIFEST, MachineFacts, Manifest, Quirk, Sha256Hex};
@@ -26,8 +31,12 @@ pub(crate) use hives::GRANULARITY;
 pub use packages::{PACKAGES, SUITE};
 pub(crate) use volume::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
 
+use disks::{Disks, SYSTEM, VOLUME};
+use recipe::Sources;
+
 use crate::cache::{self, CacheLock};
 use crate::progress::{Progress, note, step};
+use crate::toolchain::WindowsPrograms;
 use crate::tools;
 
 /// The catalogue name.
@@ -36,7 +45,8 @@ pub const NAME: &str = "reference";
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.zst";
 const ROOT: &str = "root.erofs";
-const SYSTEM: &str = "system.qcow2";
+/// Everything that the manifest gives a hash.
+const FILES: &[&str] = &[KERNEL, INITRD, ROOT, SYSTEM, VOLUME];
 
 /// `-cpu` under TCG. See the quirks.
 const TCG_CPU: &str = "qemu64";
@@ -48,7 +58,7 @@ const CMDLINE: &str = "console=ttyS1 quiet loglevel=4 panic=-1 mitigations=off \
 
 /// Where the image of today's recipe is, built or not.
 pub fn location(cache: &Path) -> anyhow::Result<PathBuf> {
-    Ok(folder(cache, &recipe::hash()?))
+    Ok(folder(cache, &Sources::read()?.image()))
 }
 
 fn folder(cache: &Path, recipe: &Sha256Hex) -> PathBuf {
@@ -56,9 +66,11 @@ fn folder(cache: &Path, recipe: &Sha256Hex) -> PathBuf {
 }
 
 /// Opens the reference image of today's recipe, with every file checked against its hash; builds it first
-/// where the cache does not hold it. Takes one to two minutes then, and one process at a time.
+/// where the cache does not hold it. Takes a minute or two then, some seconds where only a guest program changed,
+/// and one process at a time.
 pub fn build_or_open(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Image> {
-    let recipe = recipe::hash()?;
+    let sources = Sources::read()?;
+    let recipe = sources.image();
     let dir = folder(cache, &recipe);
     if let Some(image) = open(&dir)? {
         return Ok(image);
@@ -69,7 +81,7 @@ pub fn build_or_open(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Im
         return Ok(image);
     }
     tools::require_all()?;
-    build(cache, &recipe, &dir, progress)?;
+    build(cache, &sources, &dir, progress)?;
     step(progress, "check the image", || Ok(Image::open(&dir)?))
 }
 
@@ -82,36 +94,59 @@ fn open(dir: &Path) -> anyhow::Result<Option<Image>> {
     Ok(Some(opened))
 }
 
-fn build(cache: &Path, recipe: &Sha256Hex, dir: &Path, progress: &dyn Progress) -> anyhow::Result<()> {
+fn build(cache: &Path, sources: &Sources, dir: &Path, progress: &dyn Progress) -> anyhow::Result<()> {
     let images = cache::images(cache);
     std::fs::create_dir_all(&images)?;
-    remove_leftovers(&[&images, &cache.join("base")]);
-    let base = base::build_or_open(cache, progress)?;
-    let programs = programs::build(cache, progress)?;
+    remove_leftovers(&[&images, &cache.join("base"), &cache::disks(cache)]);
     let work = tempfile::Builder::new().prefix(".building-").tempdir_in(&images)?;
     let made = work.path().join("image");
     std::fs::create_dir_all(&made)?;
 
-    std::fs::copy(base.kernel(), made.join(KERNEL))?;
-    // One file in two folders where the file system can: it is never written again.
-    if std::fs::hard_link(base.root(), made.join(ROOT)).is_err() {
-        std::fs::copy(base.root(), made.join(ROOT))?;
-    }
-    step(progress, "pack the initial RAM disk", || {
-        initramfs::make(&base.modules(), &programs.init, &made.join(INITRD))
-    })?;
-    let content = step(progress, "lay out the system disk", || {
-        volume::collect(&base.drive_c(), &programs.windows, &work.path().join("files.tar"))
-    })?;
-    let raw = work.path().join("system.raw");
-    volume::lay_out(&raw)?;
-    step(progress, "fill the system volume", || {
+    // The base waits for the network, for disks and for Wine; the compiler works meanwhile. PID 1 comes first:
+    // with it the disk can be filled while the Win32 programs are still being built.
+    let (provenance, system) = std::thread::scope(|scope| {
+        let (ready, init) = mpsc::channel();
+        let windows = scope.spawn(move || {
+            let built = programs::init(cache, progress)?;
+            // Nobody listens when the base has failed: then the programs are not wanted either.
+            ready.send(built).ok().context("the build has ended before its programs were ready")?;
+            programs::windows(cache, progress)
+        });
+        let base = base::build_or_open(cache, sources, progress)?;
+        let Ok(init) = init.recv() else {
+            // Its thread ended without it, and says why.
+            return joined(windows).and_then(|_| anyhow::bail!("the guest's init was not built"));
+        };
+        place(&base.kernel(), &made.join(KERNEL))?;
+        place(&base.root(), &made.join(ROOT))?;
+        step(progress, "pack the initial RAM disk", || {
+            initramfs::make(&base.modules(), &init, &made.join(INITRD))
+        })?;
         let boot = populate::Boot { kernel: &made.join(KERNEL), initrd: &made.join(INITRD), cpu: TCG_CPU };
-        populate::fill(&boot, &raw, &work.path().join("files.tar"), &content, progress)
+        let disks = Disks { cache, sources, boot, progress };
+        let volume = disks.volume(&base)?;
+        let system = disks.system(&volume, &contents::own_files(&joined(windows)?, &sources.hives()?)?)?;
+        place(&volume.file, &made.join(VOLUME))?;
+        anyhow::Ok((base.provenance, system))
     })?;
-    step(progress, "compress the system disk", || volume::compress(&raw, &made.join(SYSTEM)))?;
-    step(progress, "write the manifest", || write_manifest(&made, recipe, base.provenance))?;
+    place(&system.file, &made.join(SYSTEM))?;
+    step(progress, "write the manifest", || write_manifest(&made, &sources.image(), provenance))?;
     std::fs::rename(&made, dir).with_context(|| format!("cannot place the image in {}", dir.display()))
+}
+
+fn joined(
+    programs: ScopedJoinHandle<'_, anyhow::Result<WindowsPrograms>>,
+) -> anyhow::Result<WindowsPrograms> {
+    programs.join().unwrap_or_else(|_| anyhow::bail!("the thread that builds the programs died"))
+}
+
+/// One file in two folders where the file system can, else a copy: what is placed is never written again.
+fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if std::fs::hard_link(from, to).is_err() {
+        std::fs::copy(from, to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(())
 }
 
 /// A killed builder leaves its temporary folder; under the lock no other can be using one.
@@ -129,10 +164,10 @@ fn write_manifest(
     provenance: BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
     let mut files = BTreeMap::new();
-    for name in [KERNEL, INITRD, ROOT, SYSTEM] {
+    for name in FILES {
         let path = dir.join(name);
         let hash = Sha256Hex::of_file(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        files.insert(name.to_owned(), hash);
+        files.insert((*name).to_owned(), hash);
         let mut permissions = path.metadata()?.permissions();
         permissions.set_readonly(true);
         std::fs::set_permissions(&path, permissions)?;
@@ -156,6 +191,7 @@ fn write_manifest(
             root: ROOT.to_owned(),
         },
         system_disk: SYSTEM.to_owned(),
+        system_backing: Some(VOLUME.to_owned()),
         files,
         recipe: recipe.clone(),
         quirks: QUIRKS.iter().map(|(what, why)| Quirk { what: (*what).into(), why: (*why).into() }).collect(),
@@ -252,10 +288,10 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let dir = location(cache.path()).unwrap();
         std::fs::create_dir_all(&dir).unwrap();
-        for name in [KERNEL, INITRD, ROOT, SYSTEM] {
+        for name in FILES {
             std::fs::write(dir.join(name), name).unwrap();
         }
-        write_manifest(&dir, &recipe::hash().unwrap(), BTreeMap::new()).unwrap();
+        write_manifest(&dir, &Sources::read().unwrap().image(), BTreeMap::new()).unwrap();
         assert_eq!(open(&dir).unwrap().unwrap().manifest.name, NAME);
         std::fs::remove_file(dir.join(ROOT)).unwrap();
         std::fs::write(dir.join(ROOT), "other").unwrap();

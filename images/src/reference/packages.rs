@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
@@ -60,9 +61,24 @@ pub(crate) struct Archive {
     pub(crate) version: String,
 }
 
-/// Fetches [`PACKAGES`] and what they depend on into the cache.
+/// How long the package files that apt chose stay the choice. Within it a build needs no mirror, and one after a
+/// change in a guest program does not wait for three runs of apt (2 s).
+const CHOICE_LASTS: Duration = Duration::from_secs(24 * 3600);
+
+/// Fetches [`PACKAGES`] and what they depend on into the cache, or opens what apt chose less than [`CHOICE_LASTS`]
+/// ago.
 pub(crate) fn fetch(cache: &Path) -> anyhow::Result<Vec<Archive>> {
-    let apt = Apt::prepare(&cache.join("debian"))?;
+    let dir = cache.join("debian");
+    let choice = Choice { path: dir.join("chosen"), wanted: wanted(&mirror()?) };
+    if let Some(archives) = choice.read(&dir.join("archives"), SystemTime::now()) {
+        return Ok(archives);
+    }
+    let archives = ask_apt(&Apt::prepare(&dir)?)?;
+    choice.write(&archives)?;
+    Ok(archives)
+}
+
+fn ask_apt(apt: &Apt) -> anyhow::Result<Vec<Archive>> {
     tools::run(apt.command("apt-get").args(["-q", "update"]))
         .context("the Debian package lists could not be fetched; next step: set SOFTOFF_DEBIAN_MIRROR to a Debian mirror's URI")?;
     tools::run(apt.command("apt-get").args(["-q", "-y", "--download-only", "install"]).args(PACKAGES))
@@ -85,6 +101,45 @@ pub(crate) fn fetch(cache: &Path) -> anyhow::Result<Vec<Archive>> {
         anyhow::bail!("apt-get did not leave {}", lost.path.display());
     }
     Ok(archives)
+}
+
+/// What apt is asked for, in one line.
+fn wanted(mirror: &str) -> String {
+    format!("{SUITE} from {mirror}: {}", PACKAGES.join(" "))
+}
+
+/// What apt chose last: a line with what it was asked for, then the names of the package files.
+struct Choice {
+    path: PathBuf,
+    wanted: String,
+}
+
+impl Choice {
+    /// `None` when it was another question, is too old, or a file of it is gone.
+    fn read(&self, archives: &Path, now: SystemTime) -> Option<Vec<Archive>> {
+        let made = self.path.metadata().and_then(|m| m.modified()).ok()?;
+        // A clock that was set back makes it an answer from the future: no age, no answer.
+        if now.duration_since(made).ok()? > CHOICE_LASTS {
+            return None;
+        }
+        let text = std::fs::read_to_string(&self.path).ok()?;
+        let (asked, names) = text.split_once('\n')?;
+        let found: Option<Vec<Archive>> = names.lines().map(|name| archive(archives, name)).collect();
+        found.filter(|found| {
+            asked == self.wanted && !found.is_empty() && found.iter().all(|a| a.path.exists())
+        })
+    }
+
+    /// Replaces it as a whole: a killed builder leaves the older one.
+    fn write(&self, archives: &[Archive]) -> anyhow::Result<()> {
+        let names = archives.iter().filter_map(|a| a.path.file_name()?.to_str());
+        let text: String =
+            std::iter::once(self.wanted.as_str()).chain(names).map(|l| format!("{l}\n")).collect();
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &self.path))
+            .with_context(|| format!("cannot write {}", self.path.display()))
+    }
 }
 
 /// Package name to version, for the manifest.
@@ -266,6 +321,29 @@ mod tests {
                     Types: deb\n# note\nURIs: http://c.test/debian\nSuites: trixie trixie-updates\nComponents: main\n\
                     Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
         assert_eq!(mirror_of_deb822(text).as_deref(), Some("http://c.test/debian"));
+    }
+
+    #[test]
+    fn what_apt_chose_holds_for_a_day_and_for_the_same_question() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["a_1%3a2_amd64.deb", "b_1_all.deb"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let choice = Choice { path: path("chosen"), wanted: wanted("http://m.test/debian") };
+        let now = SystemTime::now();
+        assert_eq!(choice.read(dir.path(), now), None, "nothing was chosen yet");
+        let archives: Vec<Archive> =
+            ["a_1%3a2_amd64.deb", "b_1_all.deb"].iter().filter_map(|n| archive(dir.path(), n)).collect();
+        choice.write(&archives).unwrap();
+        let now = SystemTime::now();
+        assert_eq!(choice.read(dir.path(), now).as_ref(), Some(&archives));
+        assert_eq!(choice.read(dir.path(), now + CHOICE_LASTS * 2), None, "too old");
+        assert_eq!(choice.read(dir.path(), now - CHOICE_LASTS), None, "from the future");
+        let other = Choice { path: path("chosen"), wanted: wanted("http://other.test/debian") };
+        assert_eq!(other.read(dir.path(), now), None, "another mirror");
+        std::fs::remove_file(path("b_1_all.deb")).unwrap();
+        assert_eq!(choice.read(dir.path(), now), None, "a file is gone");
     }
 
     #[test]

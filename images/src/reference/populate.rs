@@ -1,7 +1,7 @@
-//! Step 9: fill the system volume, by booting the guest's own kernel on it.
+//! Puts files on the system volume, by booting the guest's own kernel on it.
 //!
 //! The guest's ntfs3 driver writes the volume that it will later mount. PID 1 in its `populate` mode mounts the
-//! empty volume, unpacks the tar archive that lies raw on a second disk, unmounts cleanly and powers off. The host
+//! volume, unpacks the tar archive that lies raw on a second disk, unmounts cleanly and powers off. The host
 //! needs neither privileges nor an NTFS driver for it.
 
 use std::path::Path;
@@ -34,24 +34,34 @@ pub(crate) struct Boot<'a> {
     pub(crate) cpu: &'a str,
 }
 
-/// Writes the archive's content onto the volume of the raw disk.
+/// The disk that is to be filled.
+pub(crate) struct Target<'a> {
+    /// Its file.
+    pub(crate) path: &'a Path,
+    /// Its format, as QEMU names it.
+    pub(crate) format: &'static str,
+    /// Makes the file as it is before anything is written to it.
+    pub(crate) fresh: &'a dyn Fn() -> anyhow::Result<()>,
+}
+
+/// Makes the disk and writes the archive's content onto its volume.
 pub(crate) fn fill(
     boot: &Boot,
-    disk: &Path,
+    disk: &Target,
     archive: &Path,
     wanted: &Content,
     progress: &dyn Progress,
 ) -> anyhow::Result<()> {
     let mut tries = 1;
     loop {
+        (disk.fresh)()?;
         match fill_once(boot, disk, archive, wanted) {
             Ok(()) => return Ok(()),
             Err(error) if tries < TRIES => {
                 note(progress, format!("try {tries} of {TRIES} did not fill the volume: {error:#}"));
                 tries += 1;
                 // A half-filled volume is no ground for another try.
-                std::fs::remove_file(disk)?;
-                super::volume::lay_out(disk)?;
+                std::fs::remove_file(disk.path)?;
             }
             Err(error) => {
                 return Err(error.context(format!("the system volume was not filled in {TRIES} boots")));
@@ -60,8 +70,8 @@ pub(crate) fn fill(
     }
 }
 
-fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyhow::Result<()> {
-    let console = disk.with_extension("console");
+fn fill_once(boot: &Boot, disk: &Target, archive: &Path, wanted: &Content) -> anyhow::Result<()> {
+    let console = disk.path.with_extension("console");
     let mut qemu = tools::command("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "pc", "-accel", "tcg", "-smp", "1", "-m", "512", "-cpu", boot.cpu])
@@ -70,11 +80,12 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
         .arg("-initrd")
         .arg(boot.initrd)
         .args(["-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off softoff.mode=populate"]);
-    for (file, serial, more) in
-        [(disk, "system", "cache=unsafe,discard=unmap"), (archive, "files", "readonly=on")]
-    {
+    for (file, format, serial, more) in [
+        (disk.path, disk.format, "system", "cache=unsafe,discard=unmap"),
+        (archive, "raw", "files", "readonly=on"),
+    ] {
         let path = file.to_str().context("the cache's path is not UTF-8")?.replace(',', ",,");
-        qemu.arg("-drive").arg(format!("file={path},format=raw,if=none,id={serial},{more}"));
+        qemu.arg("-drive").arg(format!("file={path},format={format},if=none,id={serial},{more}"));
         qemu.arg("-device").arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
     }
     let path = console.to_str().context("the cache's path is not UTF-8")?.replace(',', ",,");
@@ -100,7 +111,7 @@ fn fill_once(boot: &Boot, disk: &Path, archive: &Path, wanted: &Content) -> anyh
         None => anyhow::bail!(
             "QEMU did not power off within {} s while it filled {}; console:\n{tail}",
             DEADLINE.as_secs(),
-            disk.display()
+            disk.path.display()
         ),
         Some(status) if !status.success() => {
             let mut errors = String::new();

@@ -11,22 +11,16 @@ use crate::tools;
 /// The target of PID 1. glibc linked statically: the initial RAM disk has no libraries.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Everything of ours that goes into the image.
-#[derive(Debug)]
-pub(crate) struct Programs {
-    /// PID 1 and its other names.
-    pub(crate) init: PathBuf,
-    /// The Win32 programs.
-    pub(crate) windows: WindowsPrograms,
+/// PID 1 and its other names.
+pub(crate) fn init(cache: &Path, progress: &dyn Progress) -> anyhow::Result<PathBuf> {
+    step(progress, "build the guest's init", || build_init(cache))
 }
 
-/// Builds all of them.
-pub(crate) fn build(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Programs> {
-    let init = step(progress, "build the guest's init", || build_init(cache))?;
-    let windows = step(progress, "build the Win32 programs", || {
+/// The session and the probe.
+pub(crate) fn windows(cache: &Path, progress: &dyn Progress) -> anyhow::Result<WindowsPrograms> {
+    step(progress, "build the Win32 programs", || {
         toolchain::build_windows_programs(cache, &mut |text| note(progress, text))
-    })?;
-    Ok(Programs { init, windows })
+    })
 }
 
 fn build_init(cache: &Path) -> anyhow::Result<PathBuf> {

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 
@@ -121,21 +122,22 @@ EndSection
 /// `C:\Users\Softoff`.
 const PASSWD: &str = "Softoff:x:0:0:Softoff:/root:/bin/sh\n";
 
-/// Unpacks every archive into one folder, two at a time.
+/// Unpacks every archive into one folder, two at a time. The largest come first: a few hold half of all bytes, and
+/// one that is begun last leaves the other worker idle.
 pub(crate) fn unpack(archives: &[Archive], into: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(into)?;
-    let halves = archives.chunks(archives.len().div_ceil(2).max(1));
+    let mut queue: Vec<&Archive> = archives.iter().collect();
+    queue.sort_by_key(|archive| archive.path.metadata().map_or(0, |m| m.len()));
+    let queue = Mutex::new(queue);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = halves
-            .map(|half| {
-                scope.spawn(move || {
-                    half.iter().try_for_each(|archive| {
-                        tools::run(tools::command("dpkg-deb").arg("-x").arg(&archive.path).arg(into))
-                            .map(drop)
-                    })
-                })
-            })
-            .collect();
+        let work = || {
+            while let Some(archive) = next() {
+                tools::run(tools::command("dpkg-deb").arg("-x").arg(&archive.path).arg(into))?;
+            }
+            Ok(())
+        };
+        let workers = [scope.spawn(work), scope.spawn(work)];
         workers.into_iter().try_for_each(|worker| {
             worker.join().unwrap_or_else(|_| anyhow::bail!("an unpacking thread died"))
         })

@@ -1,6 +1,6 @@
-//! Step 8: the system disk, laid out as Windows setup does: GPT, a Microsoft reserved partition, and one NTFS
+//! The system disk, laid out as Windows setup does: GPT, a Microsoft reserved partition, and one NTFS
 //! "Basic data partition". Behind them what Windows has no need of: a partition for the hibernation image. And
-//! the archive of what C: will hold.
+//! the archive of what C: holds of Wine.
 //!
 //! Nothing here needs root, a loop device or FUSE: partitions are files until they are copied into place.
 
@@ -13,8 +13,7 @@ use gptman::{GPT, GPTPartitionEntry};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-use super::hives::{HIVES, USER};
-use crate::toolchain::WindowsPrograms;
+use super::hives::USER;
 use crate::tools;
 
 /// Bytes of a sector.
@@ -52,7 +51,7 @@ const fn identity(last: u8) -> [u8; 16] {
     [0x50, 0x0f, 0x70, 0x50, 0x00, 0x00, 0x00, 0x40, 0x80, 0x00, 0, 0, 0, 0, 0, last]
 }
 
-/// How much [`collect`] packed, to be compared with what arrived on the volume.
+/// How much was packed, to be compared with what arrived on the volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Content {
     /// Plain files.
@@ -63,40 +62,34 @@ pub(crate) struct Content {
     pub(crate) bytes: u64,
 }
 
-/// Packs everything that C: holds into a tar archive: Wine's tree, our programs, the hives.
-pub(crate) fn collect(drive_c: &Path, programs: &WindowsPrograms, out: &Path) -> anyhow::Result<Content> {
-    let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut archive = Archive {
-        tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, file)),
-        content: Content::default(),
-    };
-    archive.tree(drive_c, "")?;
-    for folder in
-        ["softoff", "windows/system32/config", "windows/system32/winevt", "windows/system32/winevt/Logs"]
-    {
-        if !drive_c.join(folder).exists() {
-            archive.folder(folder)?;
-        }
-    }
-    for (path, name) in [(&programs.session, "session.exe"), (&programs.probe, "probe.exe")] {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        archive.file(&format!("softoff/{name}"), &bytes)?;
-    }
+/// Packs Wine's tree, as C: will hold it, into a tar archive.
+pub(crate) fn collect(drive_c: &Path, out: &Path) -> anyhow::Result<Content> {
     anyhow::ensure!(drive_c.join("users").join(USER).exists(), "Wine made no profile for the user {USER}");
-    for hive in HIVES {
-        archive.file(hive.path, &hive.file()?)?;
-    }
-    let mut writer = archive.tar.into_inner()?;
-    writer.flush()?;
-    Ok(archive.content)
+    let mut archive = Archive::create(out)?;
+    archive.tree(drive_c, "")?;
+    archive.finish()
 }
 
-struct Archive<W: Write> {
-    tar: tar::Builder<W>,
+/// A tar archive of files for C:, and how much is in it.
+pub(crate) struct Archive {
+    tar: tar::Builder<BufWriter<File>>,
     content: Content,
 }
 
-impl<W: Write> Archive<W> {
+impl Archive {
+    /// A new, empty one.
+    pub(crate) fn create(out: &Path) -> anyhow::Result<Archive> {
+        let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
+        let tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
+        Ok(Archive { tar, content: Content::default() })
+    }
+
+    /// Writes its end.
+    pub(crate) fn finish(self) -> anyhow::Result<Content> {
+        self.tar.into_inner()?.flush()?;
+        Ok(self.content)
+    }
+
     /// A folder's content, in name order.
     fn tree(&mut self, from: &Path, inside: &str) -> anyhow::Result<()> {
         let entries = std::fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))?;
@@ -120,12 +113,14 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    fn folder(&mut self, path: &str) -> anyhow::Result<()> {
+    /// Adds a folder; one that is there already is no mistake.
+    pub(crate) fn folder(&mut self, path: &str) -> anyhow::Result<()> {
         self.content.folders += 1;
         self.append(path, tar::EntryType::Directory, 0o755, &[])
     }
 
-    fn file(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    /// Adds a file, which replaces one that is there.
+    pub(crate) fn file(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
         self.content.files += 1;
         self.content.bytes += bytes.len() as u64;
         self.append(path, tar::EntryType::Regular, 0o644, bytes)
@@ -251,13 +246,32 @@ pub(crate) fn copy_sparse(from: &Path, to: &mut File, offset: u64) -> anyhow::Re
     }
 }
 
-/// The raw disk as compressed qcow2, the base of every overlay.
+/// The raw disk as compressed qcow2.
 pub(crate) fn compress(raw: &Path, out: &Path) -> anyhow::Result<()> {
     tools::run(
         tools::command("qemu-img")
             // zlib: imago 0.2, which reads the disk afterwards, refuses qcow2's zstd (measured).
             .args(["convert", "-c", "-f", "raw", "-O", "qcow2"])
             .arg(raw)
+            .arg(out),
+    )?;
+    Ok(())
+}
+
+/// An empty overlay on `below`, a qcow2 file in the same folder that is named without it.
+pub(crate) fn overlay(below: &str, out: &Path) -> anyhow::Result<()> {
+    tools::run(
+        tools::command("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below]).arg(out),
+    )?;
+    Ok(())
+}
+
+/// The overlay's own clusters, compressed, in a new overlay on the same `below`.
+pub(crate) fn compress_overlay(filled: &Path, below: &str, out: &Path) -> anyhow::Result<()> {
+    tools::run(
+        tools::command("qemu-img")
+            .args(["convert", "-c", "-f", "qcow2", "-O", "qcow2", "-F", "qcow2", "-B", below])
+            .arg(filled)
             .arg(out),
     )?;
     Ok(())
@@ -299,11 +313,8 @@ mod tests {
         std::fs::create_dir_all(drive.join("windows/system32")).unwrap();
         std::os::unix::fs::symlink("/nowhere", drive.join("users/Softoff/Desktop")).unwrap();
         std::fs::write(drive.join("windows/win.ini"), "[x]").unwrap();
-        let exe = dir.path().join("x.exe");
-        std::fs::write(&exe, "MZ").unwrap();
-        let programs = WindowsPrograms { session: exe.clone(), probe: exe };
         let out = dir.path().join("files.tar");
-        let content = collect(&drive, &programs, &out).unwrap();
+        let content = collect(&drive, &out).unwrap();
         let mut archive = tar::Archive::new(File::open(&out).unwrap());
         let mut found = Content::default();
         let mut names = Vec::new();
@@ -317,7 +328,7 @@ mod tests {
             found.bytes += entry.size();
         }
         assert_eq!(found, content);
-        for wanted in ["Users/Softoff/NTUSER.DAT", "Users/Softoff/Desktop", "softoff/session.exe"] {
+        for wanted in ["Users/Softoff/Desktop", "windows/win.ini"] {
             assert!(names.iter().any(|n| n.trim_end_matches('/') == wanted), "{wanted} is not in {names:?}");
         }
         assert!(!names.iter().any(|n| n.starts_with("users")));

@@ -1,6 +1,6 @@
 //! `cargo xtask cache`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 enum Command {
     /// Show what is in the cache
     List,
-    /// Remove images of older recipes, machine states of other images, and half-built folders
+    /// Remove images of older recipes, what only they were made from, their machine states, and half-built folders
     Prune {
         /// Remove everything, downloads and tool chains too
         #[arg(long)]
@@ -60,7 +60,6 @@ fn list(root: &Path) -> anyhow::Result<()> {
 fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
     // The lock that a builder holds: nothing is pulled away under it.
     let _lock = softoff_images::cache::CacheLock::take(root, || eprintln!("waiting for a build to finish"))?;
-    let mut freed = 0;
     let current = softoff_images::reference::location(root)?;
     let images = softoff_images::cache::images(root);
     let doomed: Vec<_> = if all {
@@ -80,15 +79,21 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
             .filter(|p| *p != current)
             .collect()
     };
-    let states = softoff_images::cache::states(root);
+    let mut freed = remove(doomed)?;
     if !all {
-        let before = size(&states);
+        // Only now: what a removed image shared is nobody's any more.
+        freed += remove(softoff_images::cache::unused_parts(root))?;
         let today = Image::open_unverified(&current).ok().map(|image| image.id);
-        for folder in softoff_harness::warm::prune(&states, today.as_slice()) {
-            println!("removed {}", folder.display());
-        }
-        freed += before.saturating_sub(size(&states));
+        let states = softoff_images::cache::states(root);
+        freed += remove(softoff_harness::warm::not_of(&states, today.as_slice()))?;
     }
+    println!("{} freed", mib(freed));
+    Ok(())
+}
+
+/// Removes files and folders; gives their bytes.
+fn remove(doomed: Vec<PathBuf>) -> anyhow::Result<u64> {
+    let mut freed = 0;
     for path in doomed {
         let bytes = size(&path);
         let removed =
@@ -97,8 +102,7 @@ fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
         println!("removed {} ({})", path.display(), mib(bytes));
         freed += bytes;
     }
-    println!("{} freed", mib(freed));
-    Ok(())
+    Ok(freed)
 }
 
 /// Bytes on disk below a path; links are not followed.
