@@ -10,6 +10,7 @@
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`report`] | junit.xml, summary.md, report.html: made from the records |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
@@ -44,6 +45,7 @@ pub mod live;
 pub mod machine;
 pub mod outcome;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod screen_texts;

@@ -32,6 +32,8 @@ enum Command {
     Test(commands::test::Args),
     /// List the scenarios
     List(commands::list::Args),
+    /// Write the reports of a run again
+    Report(commands::report::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
     /// Check what this machine has and what is missing
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args),
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
+        Command::Report(args) => commands::report::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Image(args) => commands::image::execute(&args),

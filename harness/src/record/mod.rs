@@ -220,6 +220,17 @@ pub fn unfinished(dir: &Path) -> Vec<String> {
     names
 }
 
+/// UTC of so many seconds since 1970 as people read it, `2026-11-23 18:40:31`.
+pub fn utc(seconds: u64) -> String {
+    let stamp = timestamp(UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(MOST_SECONDS)));
+    let part = |from: usize, to: usize| stamp.get(from..to).unwrap_or_default();
+    let (date, time) = ([part(0, 4), part(4, 6), part(6, 8)], [part(9, 11), part(11, 13), part(13, 15)]);
+    format!("{} {}", date.join("-"), time.join(":"))
+}
+
+/// The end of the year 9999: what a record says is foreign, and years are counted one by one.
+const MOST_SECONDS: u64 = 253_402_300_799;
+
 /// UTC as `20261123T184031Z`, without a date library: days are counted from the civil calendar's rules.
 fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
@@ -258,6 +269,13 @@ mod tests {
     #[case(4_107_542_399, "21000228T235959Z")]
     fn timestamps(#[case] seconds: u64, #[case] text: &str) {
         assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+    }
+
+    #[rstest]
+    #[case(1_795_459_231, "2026-11-23 18:40:31")]
+    #[case(u64::MAX, "9999-12-31 23:59:59")]
+    fn people_read_utc(#[case] seconds: u64, #[case] text: &str) {
+        assert_eq!(utc(seconds), text);
     }
 
     #[test]

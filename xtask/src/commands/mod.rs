@@ -5,5 +5,6 @@ pub(crate) mod diagnose;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod list;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod test;

@@ -14,6 +14,7 @@ use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
+use softoff_harness::report;
 use softoff_harness::run::{Job, run_scenario};
 use softoff_harness::scenario::Scenario;
 use tokio::sync::{Semaphore, watch};
@@ -134,7 +135,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .build()
         .context("starting the runtime")?
         .block_on(run_all(args, jobs))?;
-    report(args, &run)
+    conclude(args, &run)
 }
 
 /// The scenarios whose names match, and those given by path; a pattern that matches none is a mistake.
@@ -258,10 +259,15 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
         host,
         // Also when a kept guest was ended on purpose: what never ran is missing.
         interrupted: *cancel.borrow() && results.len() < planned,
+        shard: None,
+        merged: Vec::new(),
+        missing: Vec::new(),
         results: results.into_iter().map(|(_, record)| record).collect(),
     };
     store.write_run(&record)?;
     eprintln!("records: {}", store.dir().display());
+    let page = report::write_all(store.dir(), &record)?;
+    eprintln!("report:  {}", page.display());
     match trouble {
         Some(error) => Err(error),
         None => Ok(record),
@@ -281,7 +287,7 @@ async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
     }
 }
 
-fn report(args: &Args, run: &RunRecord) -> Result<(), Failure> {
+fn conclude(args: &Args, run: &RunRecord) -> Result<(), Failure> {
     eprintln!("{}", ui::summary::render(run));
     if args.json {
         println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);

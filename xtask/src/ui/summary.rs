@@ -6,17 +6,9 @@ use std::time::Duration;
 use softoff_harness::image::GuestFamily;
 use softoff_harness::outcome::{Cause, Verdict};
 use softoff_harness::record::RunRecord;
-use softoff_harness::record::schema::ScenarioRecord;
 
 use super::confusion::Confusion;
 use super::{live, medians, seconds, table};
-
-/// Whether a result says something of the guest: it was asked, and neither the host nor an unproven condition
-/// stands in between.
-pub(super) fn is_asked(result: &ScenarioRecord) -> bool {
-    let said = !matches!(result.verdict, Verdict::Inconclusive | Verdict::Infra | Verdict::Skipped);
-    said && result.last_phase.is_some()
-}
 
 /// The tables, and one line of counts.
 pub(crate) fn render(run: &RunRecord) -> String {
