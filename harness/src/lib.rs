@@ -10,6 +10,7 @@
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`compare`] | two runs held against each other: what differs beyond chance |
 //! | [`report`] | junit.xml, summary.md, report.html: made from the records |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`record`] | what is written of a run, and its documented schema |
@@ -33,6 +34,7 @@
 //! The engine prints nothing. It tells [`run::RunEvent`]s to a listener and writes records; the terminal, the
 //! JSON and the reports are made from these.
 
+pub mod compare;
 pub mod condition;
 pub mod diagnose;
 pub mod disk;

@@ -32,6 +32,8 @@ enum Command {
     Test(commands::test::Args),
     /// List the scenarios
     List(commands::list::Args),
+    /// Hold two runs against each other
+    Compare(commands::compare::Args),
     /// Write the reports of a run again
     Report(commands::report::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args),
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
+        Command::Compare(args) => commands::compare::execute(&args),
         Command::Report(args) => commands::report::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),

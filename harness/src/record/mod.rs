@@ -15,6 +15,7 @@
 
 pub mod normal;
 pub mod schema;
+pub mod words;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

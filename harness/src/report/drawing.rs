@@ -6,9 +6,9 @@
 
 use serde::Serialize;
 
-use super::words::seconds;
 use crate::outcome::Phase;
 use crate::record::schema::ScenarioRecord;
+use crate::record::words::seconds;
 use crate::text::printable;
 use crate::timeline::{Observation, Seen, Source};
 

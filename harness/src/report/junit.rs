@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
-use super::words::seconds;
 use crate::outcome::Verdict;
 use crate::record::RunRecord;
 use crate::record::schema::ScenarioRecord;
+use crate::record::words::seconds;
 use crate::text::printable;
 
 /// The run as JUnit XML.

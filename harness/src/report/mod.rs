@@ -16,7 +16,6 @@ mod plot;
 pub mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::drawing::{Drawing, draw};
 use super::plot::{SoftHard, soft_hard};
 use super::summary::ORDER;
-use super::words::{median, seconds};
 use crate::condition::remedies;
 use crate::image::GuestFamily;
 use crate::outcome::{Cause, Verdict};
 use crate::record::schema::{RunRecord, ScenarioRecord};
+use crate::record::words::{median, seconds};
 use crate::record::{self};
 use crate::text::printable;
 

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::words::seconds;
 use crate::outcome::OutcomeKind;
 use crate::record::schema::{RunRecord, ScenarioRecord};
+use crate::record::words::seconds;
 
 /// Width of the plot's field.
 const WIDTH: f64 = 640.0;

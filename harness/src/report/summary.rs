@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::words::seconds;
 use crate::image::GuestFamily;
 use crate::outcome::Verdict;
 use crate::record::RunRecord;
 use crate::record::schema::ScenarioRecord;
+use crate::record::words::seconds;
 use crate::text::printable;
 
 /// Bytes of a table; what does not fit is counted. Two tables and the rest stay below GitHub's 1 MiB.

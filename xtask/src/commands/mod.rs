@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod cache;
+pub(crate) mod compare;
 pub(crate) mod diagnose;
 pub(crate) mod doctor;
 pub(crate) mod image;

@@ -1,6 +1,7 @@
 //! What people see: live lines in a terminal, plain lines elsewhere, tables at the end.
 
 pub(crate) mod build;
+pub(crate) mod comparison;
 mod confusion;
 pub(crate) mod diagnosis;
 pub(crate) mod live;
