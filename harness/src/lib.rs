@@ -11,6 +11,7 @@
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
 //! | [`compare`] | two runs held against each other: what differs beyond chance |
+//! | [`known_issues`] | failures that are on file, with owner and expiry |
 //! | [`report`] | junit.xml, summary.md, report.html: made from the records |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`record`] | what is written of a run, and its documented schema |
@@ -43,6 +44,7 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod inject;
+pub mod known_issues;
 pub mod live;
 pub mod machine;
 pub mod outcome;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod host_tools;
+mod rounds;
 mod ui;
 
 use std::process::ExitCode;

@@ -9,7 +9,9 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use sha2::{Digest, Sha256};
 
+use super::against::Shown;
 use super::page::page;
+use crate::compare::Comparison;
 use crate::record::schema::RunRecord;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -17,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The run as a page; `dir` is its folder, for timelines and screens.
-pub(super) fn render(dir: &Path, run: &RunRecord) -> anyhow::Result<String> {
+pub(super) fn render(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -> anyhow::Result<String> {
     let mut engine = Environment::new();
     engine.set_auto_escape_callback(|_| AutoEscape::Html);
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -26,6 +28,7 @@ pub(super) fn render(dir: &Path, run: &RunRecord) -> anyhow::Result<String> {
     let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
     let context = minijinja::context! {
         page => Value::from(Serde(page(dir, run))),
+        comparison => Value::from(Serde(comparison.map(Shown::new))),
         script_hash => hash,
         style => Value::from_safe_string(STYLE.to_owned()),
         script => Value::from_safe_string(SCRIPT.to_owned()),
@@ -63,7 +66,7 @@ mod tests {
         run.id = HOSTILE.into();
         run.host.cpu_model = HOSTILE.into();
         run.missing = vec![HOSTILE.into()];
-        let html = render(Path::new("/nowhere"), &run).unwrap();
+        let html = render(Path::new("/nowhere"), &run, None).unwrap();
         // In the record's element quotes are nothing but quotes.
         let (markup, _) = html.split_once("<script type=\"application/json\"").unwrap();
         assert!(!markup.contains("onload='x'"));

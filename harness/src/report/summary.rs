@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::against::Shown;
+use crate::compare::Comparison;
 use crate::image::GuestFamily;
 use crate::outcome::Verdict;
 use crate::record::RunRecord;
@@ -24,7 +26,7 @@ pub const ORDER: [Verdict; 7] = [
 ];
 
 /// The run as Markdown.
-pub fn render(run: &RunRecord) -> String {
+pub fn render(run: &RunRecord, comparison: Option<&Comparison>) -> String {
     let mut out = String::from("# Softoff: does the guest obey the power button?\n\n");
     let counts: Vec<String> = ORDER
         .into_iter()
@@ -53,6 +55,9 @@ pub fn render(run: &RunRecord) -> String {
         out.push_str("\n## To look at\n\n");
         table(&mut out, &troubled, true);
     }
+    if let Some(comparison) = comparison {
+        against(&mut out, &Shown::new(comparison));
+    }
     if of(Verdict::Pass).next().is_some() {
         out.push_str("\n<details><summary>What passed</summary>\n\n");
         table(&mut out, &of(Verdict::Pass).collect::<Vec<_>>(), false);
@@ -73,6 +78,20 @@ pub fn render(run: &RunRecord) -> String {
         );
     }
     out
+}
+
+fn against(out: &mut String, shown: &Shown) {
+    let _ = writeln!(out, "\n## Against the baseline {}: {}\n", safe(&shown.base, 60), shown.counts);
+    for group in shown.groups.iter().take(200) {
+        let (scenario, image) = (safe(&group.scenario, 80), safe(&group.image, 40));
+        let _ = writeln!(out, "- **{}** {scenario} on {image}", group.change);
+        for line in &group.lines {
+            let _ = writeln!(out, "  - {}", safe(line, 300));
+        }
+    }
+    if let Some(suspect) = shown.suspects.first() {
+        let _ = writeln!(out, "\nFirst suspect: {}", safe(suspect, 300));
+    }
 }
 
 fn table(out: &mut String, results: &[&ScenarioRecord], reasons: bool) {
@@ -138,13 +157,13 @@ mod tests {
         infra.verdict = Verdict::Infra;
         let mut run = run([result("control", 1), infra, failed("auto-end-tasks", "outcome still-running")]);
         run.missing = vec!["control.reference.2".into()];
-        insta::assert_snapshot!(render(&run));
+        insta::assert_snapshot!(render(&run, None));
     }
 
     #[test]
     fn a_great_run_fits() {
         let run = run(vec![failed("control", &"*".repeat(400)); 4000]);
-        let text = render(&run);
+        let text = render(&run, None);
         assert!(text.len() < 1 << 20, "{}", text.len());
         assert!(text.contains("more; run.json has them all"));
     }

@@ -70,7 +70,7 @@ pub(super) fn make_record(
         scenario: name.scenario.clone(),
         image: ImageRef { name: manifest.name.clone(), id: job.image.id.clone(), family: manifest.family },
         repeat: job.repeat,
-        retry_of: None,
+        retry_of: job.retry_of,
         basis: Some(basis(job)),
         request: RequestRef {
             by: request.by,
@@ -120,6 +120,7 @@ pub(super) fn make_record(
         dir,
     };
     compare_with_approved(job, &mut record);
+    job.known_issues.apply(&mut record);
     record
 }
 

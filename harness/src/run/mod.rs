@@ -21,6 +21,7 @@ use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::{GuestFamily, Image};
+use crate::known_issues::KnownIssues;
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
@@ -114,6 +115,10 @@ pub struct Job {
     pub accelerator: Accelerator,
     /// From 1.
     pub repeat: u32,
+    /// The repeat that had failed, when this is a retry.
+    pub retry_of: Option<u32>,
+    /// Failures that are on file.
+    pub known_issues: Arc<KnownIssues>,
     /// The approved normalised record; another one is a failure. `None`: not compared.
     pub approved: Option<String>,
     /// Factor on every time limit.

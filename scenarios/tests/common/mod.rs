@@ -38,6 +38,8 @@ pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
         image: image(),
         accelerator: Accelerator::Tcg,
         repeat: 1,
+        retry_of: None,
+        known_issues: Arc::default(),
         approved: None,
         deadline_scale: 1.0,
         full_deadline: false,

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let dir = args.run.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff/latest"));
     let run = record::read_run(&dir).map_err(Failure::Usage)?;
-    let page = report::write_all(&dir, &run)?;
+    let page = report::write_all(&dir, &run, report::kept_comparison(&dir)?.as_ref())?;
     println!("{}", page.display());
     Ok(())
 }

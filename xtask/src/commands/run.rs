@@ -7,20 +7,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
+use softoff_harness::compare::{Comparison, Gate, compare};
 use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
+use softoff_harness::known_issues::KnownIssues;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
-use softoff_harness::record::schema::SCHEMA;
-use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
+use softoff_harness::record::schema::{SCHEMA, ShardRef};
+use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
 use softoff_harness::report;
-use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::run::{Job, Listener, run_scenario};
 use softoff_harness::scenario::Scenario;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::{Failure, host_tools, ui};
+use crate::{Failure, host_tools, rounds, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +36,7 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run
   cargo xtask run --scenario control --repeat 5
   cargo xtask run --scenario 'power-button-*' --keep
+  cargo xtask run --repeat 5 --baseline ci/baseline --until-decided 20
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
     /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
@@ -64,6 +67,20 @@ pub(crate) struct Args {
     /// Keep each guest running after its result, and print how to attach; Ctrl-C ends it
     #[arg(long)]
     keep: bool,
+    /// Run what failed again, so many times; what passes then is `flaky`
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    retries: u32,
+    /// Failures that are on file: their verdict is `known-issue`; an expired entry fails
+    #[arg(long, value_name = "FILE")]
+    known_issues: Option<PathBuf>,
+    /// Hold the results against this run
+    #[arg(long, value_name = "DIR")]
+    baseline: Option<PathBuf>,
+    /// Repeat what is undecided against the baseline, up to so many times each
+    #[arg(long, value_name = "N", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    until_decided: Option<u32>,
+    #[command(flatten)]
+    floors: super::compare::FloorArgs,
     /// Print run.json to standard output
     #[arg(long)]
     json: bool,
@@ -100,10 +117,14 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     if swept > 0 {
         eprintln!("removed {swept} temporary folders of runs that were killed");
     }
+    let known = Arc::new(known_issues(args)?);
+    if let Some(dir) = &args.baseline {
+        let _readable = read_run(dir).map_err(Failure::Usage)?;
+    }
     host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
-    let jobs = plan(args, &scenarios, &images, accelerator);
+    let jobs = plan(args, &scenarios, &images, accelerator, &known);
     if jobs.is_empty() {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
         return Err(Failure::Usage(anyhow!(what)));
@@ -134,8 +155,8 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(run_all(args, jobs))?;
-    conclude(args, &run)
+        .block_on(run_all(args, jobs, None))?;
+    conclude(args, &run, &known)
 }
 
 /// The scenarios whose names match, and those given by path; a pattern that matches none is a mistake.
@@ -164,6 +185,14 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     Ok(chosen.into_iter().map(Arc::new).collect())
 }
 
+fn known_issues(args: &Args) -> Result<KnownIssues, Failure> {
+    let Some(path) = &args.known_issues else { return Ok(KnownIssues::default()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let today = softoff_harness::record::utc(now);
+    let today = today.split(' ').next().unwrap_or_default();
+    KnownIssues::load(path, today).map_err(|e| Failure::Usage(e.into()))
+}
+
 fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
     let wanted = match wanted {
         Accel::Auto => AccelChoice::Auto,
@@ -189,6 +218,7 @@ fn plan(
     scenarios: &[Arc<Scenario>],
     images: &[Arc<Image>],
     accelerator: Accelerator,
+    known: &Arc<KnownIssues>,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
     for repeat in 1..=args.repeat {
@@ -201,6 +231,8 @@ fn plan(
                     image: image.clone(),
                     accelerator,
                     repeat,
+                    retry_of: None,
+                    known_issues: known.clone(),
                     deadline_scale: args.deadline_scale,
                     full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
@@ -212,66 +244,135 @@ fn plan(
     jobs
 }
 
-async fn run_all(args: &Args, jobs: Vec<Job>) -> anyhow::Result<RunRecord> {
+async fn run_all(args: &Args, jobs: Vec<Job>, shard: Option<ShardRef>) -> anyhow::Result<Ran> {
     let began = Instant::now();
     let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let host = HostFingerprint::collect(Path::new(QEMU))?;
-    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
-    let store = RunStore::create(&out)?;
+    let store = RunStore::create(&out(args))?;
     let (stop, cancel) = watch::channel(false);
     tokio::spawn(stop_on_ctrl_c(stop));
-    let planned = jobs.len();
-    let at_once = args.jobs.unwrap_or(host.cpus) as usize;
-    let places = Arc::new(Semaphore::new(at_once));
-    let listener = ui::live::listener();
-    let mut running = JoinSet::new();
-    for (number, job) in jobs.into_iter().enumerate() {
-        let (places, store, listener, mut cancel) =
-            (places.clone(), store.clone(), listener.clone(), cancel.clone());
-        running.spawn(async move {
-            let place = tokio::select! {
-                place = places.acquire_owned() => place.ok(),
-                _ = cancel.wait_for(|c| *c) => None,
-            };
-            let result = match place {
-                Some(_) => run_scenario(&job, &store, &listener, cancel).await,
-                None => Ok(None),
-            };
-            (number, result)
-        });
-    }
-    let mut results: Vec<(usize, ScenarioRecord)> = Vec::new();
-    let mut trouble = None;
-    while let Some(done) = running.join_next().await {
-        match done {
-            Ok((number, Ok(Some(record)))) => results.push((number, record)),
-            Ok((_, Ok(None))) => {}
-            Ok((_, Err(e))) => trouble = trouble.or(Some(e)),
-            Err(e) => trouble = trouble.or(Some(anyhow!("a scenario's task ended badly: {e}"))),
-        }
-    }
-    results.sort_by_key(|(number, _)| *number);
-    let record = RunRecord {
+    let batch = Batch {
+        places: Arc::new(Semaphore::new(args.jobs.unwrap_or(host.cpus) as usize)),
+        listener: ui::live::listener(),
+        store: &store,
+        cancel: cancel.clone(),
+    };
+    let (results, mut trouble) = batch.run(&jobs).await;
+    let mut record = RunRecord {
         schema: SCHEMA,
         id: store.id(),
         started_at,
-        wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        wall_ms: 0,
         host,
         // Also when a kept guest was ended on purpose: what never ran is missing.
-        interrupted: *cancel.borrow() && results.len() < planned,
-        shard: None,
+        interrupted: *cancel.borrow() && results.len() < jobs.len(),
+        shard,
         merged: Vec::new(),
         missing: Vec::new(),
-        results: results.into_iter().map(|(_, record)| record).collect(),
+        results,
     };
+    for _ in 0..args.retries {
+        let again = rounds::retries(&jobs, &record.results);
+        batch.add(&again, &mut record, &mut trouble).await;
+        rounds::mark_flaky(&mut record.results);
+    }
+    let comparison = batch.decide(args, &jobs, &mut record, &mut trouble).await?;
+    record.wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     store.write_run(&record)?;
     eprintln!("records: {}", store.dir().display());
-    let page = report::write_all(store.dir(), &record)?;
+    let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
     eprintln!("report:  {}", page.display());
     match trouble {
         Some(error) => Err(error),
-        None => Ok(record),
+        None => Ok(Ran { record, comparison }),
     }
+}
+
+/// What is run together, under one limit.
+struct Batch<'a> {
+    places: Arc<Semaphore>,
+    listener: Listener,
+    store: &'a RunStore,
+    cancel: watch::Receiver<bool>,
+}
+
+impl Batch<'_> {
+    /// Runs the jobs and returns their records in the jobs' order, and the first trouble.
+    async fn run(&self, jobs: &[Job]) -> (Vec<ScenarioRecord>, Option<anyhow::Error>) {
+        let mut running = JoinSet::new();
+        for (number, job) in jobs.iter().cloned().enumerate() {
+            let (places, store, listener, mut cancel) =
+                (self.places.clone(), self.store.clone(), self.listener.clone(), self.cancel.clone());
+            running.spawn(async move {
+                let place = tokio::select! {
+                    place = places.acquire_owned() => place.ok(),
+                    _ = cancel.wait_for(|c| *c) => None,
+                };
+                let result = match place {
+                    Some(_) => run_scenario(&job, &store, &listener, cancel).await,
+                    None => Ok(None),
+                };
+                (number, result)
+            });
+        }
+        let mut results: Vec<(usize, ScenarioRecord)> = Vec::new();
+        let mut trouble = None;
+        while let Some(done) = running.join_next().await {
+            match done {
+                Ok((number, Ok(Some(record)))) => results.push((number, record)),
+                Ok((_, Ok(None))) => {}
+                Ok((_, Err(e))) => trouble = trouble.or(Some(e)),
+                Err(e) => trouble = trouble.or(Some(anyhow!("a scenario's task ended badly: {e}"))),
+            }
+        }
+        results.sort_by_key(|(number, _)| *number);
+        (results.into_iter().map(|(_, record)| record).collect(), trouble)
+    }
+
+    /// Runs more jobs into a record.
+    async fn add(&self, jobs: &[Job], record: &mut RunRecord, trouble: &mut Option<anyhow::Error>) {
+        if jobs.is_empty() || *self.cancel.borrow() {
+            return;
+        }
+        let (results, more) = self.run(jobs).await;
+        record.interrupted |= *self.cancel.borrow() && results.len() < jobs.len();
+        record.results.extend(results);
+        *trouble = trouble.take().or(more);
+    }
+
+    /// Compares with the baseline; while something is undecided and repeats are left, runs more of it.
+    async fn decide(
+        &self,
+        args: &Args,
+        jobs: &[Job],
+        record: &mut RunRecord,
+        trouble: &mut Option<anyhow::Error>,
+    ) -> anyhow::Result<Option<Comparison>> {
+        let Some(dir) = &args.baseline else { return Ok(None) };
+        let base = read_run(dir)?;
+        let most = args.until_decided.unwrap_or(0);
+        let terms = args.floors.terms(rounds::looks(args.repeat, most));
+        loop {
+            let comparison = compare(&base, record, &terms);
+            let more = rounds::more_repeats(jobs, &record.results, &comparison, most);
+            if more.is_empty() || *self.cancel.borrow() || trouble.is_some() {
+                return Ok(Some(comparison));
+            }
+            eprintln!("undecided against the baseline: {} more repeats", more.len());
+            self.add(&more, record, trouble).await;
+        }
+    }
+}
+
+/// A run and what it says against its baseline.
+struct Ran {
+    record: RunRecord,
+    comparison: Option<Comparison>,
+}
+
+/// Where records go.
+fn out(args: &Args) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"))
 }
 
 /// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
@@ -287,19 +388,27 @@ async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
     }
 }
 
-fn conclude(args: &Args, run: &RunRecord) -> Result<(), Failure> {
+fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> {
+    let run = &ran.record;
     eprintln!("{}", ui::summary::render(run));
+    if let Some(comparison) = &ran.comparison {
+        ui::comparison::lines(comparison).iter().for_each(|line| eprintln!("{line}"));
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
     }
+    let expired = known.expired();
+    expired.iter().for_each(|line| eprintln!("{line}"));
     let any = |verdicts: &[Verdict]| run.results.iter().any(|r| verdicts.contains(&r.verdict));
-    if any(&[Verdict::Fail]) {
+    if any(&[Verdict::Fail]) || !expired.is_empty() {
         Err(Failure::Scenario)
     } else if run.interrupted {
         Err(Failure::Interrupted)
+    } else if let Some(comparison) = ran.comparison.as_ref().filter(|c| c.gate() == Gate::Differs) {
+        super::compare::judged(comparison)
     } else if any(&[Verdict::Infra, Verdict::Inconclusive]) {
         Err(Failure::Infra(None))
     } else {
-        Ok(())
+        ran.comparison.as_ref().map_or(Ok(()), super::compare::judged)
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod live;
 mod medians;
 pub(crate) mod summary;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
