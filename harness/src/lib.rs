@@ -10,6 +10,9 @@
 //! | [`live`] | a machine that somebody else runs: read it, press when told to, diagnose |
 //! | [`run`] | the story of one scenario: inject, boot, prove, ask, watch, settle, clean up, judge |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`history`] | the runs of many nights in one file |
+//! | [`advise`] | how long a platform should wait, from repeated runs |
+//! | [`shard`] | one run on many machines, and together again |
 //! | [`compare`] | two runs held against each other: what differs beyond chance |
 //! | [`known_issues`] | failures that are on file, with owner and expiry |
 //! | [`report`] | junit.xml, summary.md, report.html: made from the records |
@@ -35,12 +38,14 @@
 //! The engine prints nothing. It tells [`run::RunEvent`]s to a listener and writes records; the terminal, the
 //! JSON and the reports are made from these.
 
+pub mod advise;
 pub mod compare;
 pub mod condition;
 pub mod diagnose;
 pub mod disk;
 pub mod evidence;
 pub mod guest;
+pub mod history;
 pub mod host;
 pub mod image;
 pub mod inject;
@@ -54,6 +59,7 @@ pub mod run;
 pub mod scenario;
 pub mod screen_texts;
 pub mod settle;
+pub mod shard;
 pub mod text;
 pub mod timeline;
 pub mod verdict;

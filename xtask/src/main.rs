@@ -35,7 +35,11 @@ enum Command {
     List(commands::list::Args),
     /// Hold two runs against each other
     Compare(commands::compare::Args),
-    /// Write the reports of a run again
+    /// List and plot the runs of many nights
+    History(commands::history::Args),
+    /// Tell how long a platform should wait before it pulls the plug
+    Advise(commands::advise::Args),
+    /// Write the reports of a run again, or of shards together
     Report(commands::report::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
         Command::Compare(args) => commands::compare::execute(&args),
+        Command::History(args) => commands::history::execute(&args),
+        Command::Advise(args) => commands::advise::execute(&args),
         Command::Report(args) => commands::report::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),

@@ -122,8 +122,19 @@ impl RunStore {
 
     /// Writes `run.json`.
     pub fn write_run(&self, record: &RunRecord) -> anyhow::Result<()> {
-        write_json(&self.dir.join(RUN_JSON), record)
+        write_run(&self.dir, record)
     }
+}
+
+/// Writes `run.json` into a folder.
+pub fn write_run(dir: &Path, record: &RunRecord) -> anyhow::Result<()> {
+    write_json(&dir.join(RUN_JSON), record)
+}
+
+/// Whether this is one file name and no path: records come from other machines, too.
+pub fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
 }
 
 /// Writes to a neighbour and renames, so that a half-written file never has the name.

@@ -12,6 +12,7 @@ mod against;
 mod drawing;
 mod html;
 mod junit;
+mod nights;
 mod page;
 mod plot;
 pub mod summary;
@@ -24,6 +25,7 @@ use anyhow::Context;
 
 use crate::compare::Comparison;
 use crate::record::RunRecord;
+pub use nights::nights_svg;
 
 /// Name of the JUnit report.
 pub const JUNIT: &str = "junit.xml";

@@ -1,9 +1,11 @@
 //! One file per command.
 
+pub(crate) mod advise;
 pub(crate) mod cache;
 pub(crate) mod compare;
 pub(crate) mod diagnose;
 pub(crate) mod doctor;
+pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod list;
 pub(crate) mod report;

@@ -1,5 +1,6 @@
 //! `cargo xtask run`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,18 +8,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
-use softoff_harness::compare::{Comparison, Gate, compare};
+use softoff_harness::compare::{Comparison, compare};
+use softoff_harness::history::{HISTORY, History};
 use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
 use softoff_harness::known_issues::KnownIssues;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
-use softoff_harness::record::schema::{SCHEMA, ShardRef};
+use softoff_harness::record::schema::{PlannedResult, SCHEMA, ShardRef};
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
 use softoff_harness::report;
 use softoff_harness::run::{Job, Listener, run_scenario};
 use softoff_harness::scenario::Scenario;
+use softoff_harness::shard::{Shard, assign};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -37,6 +40,7 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run --scenario control --repeat 5
   cargo xtask run --scenario 'power-button-*' --keep
   cargo xtask run --repeat 5 --baseline ci/baseline --until-decided 20
+  cargo xtask run --shard 1/3 --durations ci/baseline
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
     /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
@@ -81,6 +85,12 @@ pub(crate) struct Args {
     until_decided: Option<u32>,
     #[command(flatten)]
     floors: super::compare::FloorArgs,
+    /// Run only part I of N; the other parts run on other machines, and `report merge` brings them together
+    #[arg(long, value_name = "I/N", conflicts_with = "keep")]
+    shard: Option<Shard>,
+    /// An earlier run whose times balance the shards: the same on every machine
+    #[arg(long, value_name = "DIR", requires = "shard")]
+    durations: Option<PathBuf>,
     /// Print run.json to standard output
     #[arg(long)]
     json: bool,
@@ -142,6 +152,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
             format!("scenario {} on image {} was chosen twice; name it once", twice.scenario, twice.image);
         return Err(Failure::Usage(anyhow!(what)));
     }
+    let (jobs, shard) = share(args, jobs)?;
     let places =
         args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), |n| n as usize);
     if args.keep && jobs.len() > places {
@@ -155,7 +166,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(run_all(args, jobs, None))?;
+        .block_on(run_all(args, jobs, shard))?;
     conclude(args, &run, &known)
 }
 
@@ -183,6 +194,20 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
         chosen.extend(all.into_iter().filter(|s| globs.is_empty() || globs.iter().any(|g| matches(g, s))));
     }
     Ok(chosen.into_iter().map(Arc::new).collect())
+}
+
+/// This machine's part of the jobs.
+fn share(args: &Args, jobs: Vec<Job>) -> Result<(Vec<Job>, Option<ShardRef>), Failure> {
+    let Some(shard) = args.shard else { return Ok((jobs, None)) };
+    let past = args.durations.as_ref().map(|dir| read_run(dir).map_err(Failure::Usage)).transpose()?;
+    let group = |job: &Job| (job.scenario.name.0.clone(), job.image.manifest.name.clone());
+    let mut groups = BTreeMap::new();
+    jobs.iter().for_each(|job| *groups.entry(group(job)).or_default() += 1);
+    let assigned = assign(&groups, past.as_ref(), shard.of);
+    let of = |job: &Job| assigned.get(&group(job)).copied().unwrap_or(1);
+    let plan = jobs.iter().map(|j| PlannedResult { dir: j.name().dir(), shard: of(j) }).collect();
+    let reference = ShardRef { index: shard.index, of: shard.of, plan };
+    Ok((jobs.into_iter().filter(|j| of(j) == shard.index).collect(), Some(reference)))
 }
 
 fn known_issues(args: &Args) -> Result<KnownIssues, Failure> {
@@ -282,6 +307,10 @@ async fn run_all(args: &Args, jobs: Vec<Job>, shard: Option<ShardRef>) -> anyhow
     eprintln!("records: {}", store.dir().display());
     let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
     eprintln!("report:  {}", page.display());
+    // A run is a run, whether the history could be written or not.
+    if let Err(error) = History::open(&out(args).join(HISTORY)).and_then(|mut h| h.import(&record)) {
+        eprintln!("note: not taken into the history: {error:#}");
+    }
     match trouble {
         Some(error) => Err(error),
         None => Ok(Ran { record, comparison }),
@@ -399,16 +428,25 @@ fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> 
     }
     let expired = known.expired();
     expired.iter().for_each(|line| eprintln!("{line}"));
+    let against = ran.comparison.as_ref().map_or(Ok(()), super::compare::judged);
+    match (exit(run), against) {
+        (Err(Failure::Scenario), _) | (_, Err(Failure::Scenario)) => Err(Failure::Scenario),
+        _ if !expired.is_empty() => Err(Failure::Scenario),
+        (Ok(()), against) => against,
+        (run, _) => run,
+    }
+}
+
+/// The exit code of a run.
+pub(crate) fn exit(run: &RunRecord) -> Result<(), Failure> {
     let any = |verdicts: &[Verdict]| run.results.iter().any(|r| verdicts.contains(&r.verdict));
-    if any(&[Verdict::Fail]) || !expired.is_empty() {
+    if any(&[Verdict::Fail]) {
         Err(Failure::Scenario)
     } else if run.interrupted {
         Err(Failure::Interrupted)
-    } else if let Some(comparison) = ran.comparison.as_ref().filter(|c| c.gate() == Gate::Differs) {
-        super::compare::judged(comparison)
-    } else if any(&[Verdict::Infra, Verdict::Inconclusive]) {
+    } else if any(&[Verdict::Infra, Verdict::Inconclusive]) || !run.missing.is_empty() {
         Err(Failure::Infra(None))
     } else {
-        ran.comparison.as_ref().map_or(Ok(()), super::compare::judged)
+        Ok(())
     }
 }

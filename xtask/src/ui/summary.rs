@@ -7,6 +7,8 @@ use softoff_harness::image::GuestFamily;
 use softoff_harness::outcome::{Cause, Verdict};
 use softoff_harness::record::RunRecord;
 
+use softoff_harness::text::printable;
+
 use super::confusion::Confusion;
 use super::{live, medians, seconds, table};
 
@@ -57,6 +59,10 @@ pub(crate) fn render(run: &RunRecord) -> String {
     ));
     if run.interrupted {
         out.push_str("; interrupted, so this is partial");
+    }
+    if !run.missing.is_empty() {
+        let missing: Vec<String> = run.missing.iter().take(20).map(|name| printable(name, 120)).collect();
+        out.push_str(&format!("\nmissing: {} planned results: {}", run.missing.len(), missing.join(", ")));
     }
     if run.results.iter().any(|r| r.image.family == GuestFamily::Reference) {
         out.push_str("\nreference results come from Softoff's reference guest; they are not Windows results");
