@@ -122,9 +122,12 @@ fn shown(advice: &Advice, percentile: f64) -> String {
             out.push_str(&format!("\n{}", table(&header, advice.platforms.iter().map(row).collect())));
         }
         None => {
-            out.push_str(&format!(
-                "\n{percentile} % never went off by themselves: waiting longer is no remedy"
-            ));
+            let why = if (advice.count - advice.never) as f64 * 100.0 < percentile * advice.count as f64 {
+                "so many never go off by themselves: waiting longer is no remedy"
+            } else {
+                "too many were given up at their deadline; a longer one would tell"
+            };
+            out.push_str(&format!("\nthere is no wait that lets {percentile} % end: {why}"));
             let short = |one| row(one).into_iter().take(3).collect::<Vec<_>>();
             let header = ["platform", "default", "would cut short"];
             out.push_str(&format!("\n{}", table(&header, advice.platforms.iter().map(short).collect())));
