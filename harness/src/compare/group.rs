@@ -11,6 +11,14 @@ use crate::record::words::{median, seconds};
 /// Share of the results whose answer must differ for a difference to be suspicious.
 const SUSPICIOUS: f64 = 0.2;
 
+/// A difference is suspicious when it would come up less often than this by chance, or when there are too few results
+/// for any difference to be beyond chance.
+const SUGGESTIVE: f64 = 0.1;
+
+fn is_suspicious(p: f64, least_p: f64, level: f64) -> bool {
+    p <= SUGGESTIVE || least_p > level
+}
+
 /// What both runs say of one thing.
 pub(super) struct Samples {
     scenario: String,
@@ -73,8 +81,11 @@ impl Samples {
             () if is(Direction::Worse) => Change::New,
             // A cause or an outcome that is another one: for the better only where the verdict is.
             () if is(Direction::Other) && !is(Direction::Better) => Change::Changed,
-            () if findings.iter().any(|f| !f.decided) => Change::Undecided,
+            () if findings.iter().any(|f| !f.decided && f.direction != Direction::Better) => {
+                Change::Undecided
+            }
             () if is(Direction::Better) => Change::Fixed,
+            () if !findings.is_empty() => Change::Undecided,
             () => Change::Same,
         };
         Group {
@@ -152,7 +163,7 @@ impl Answers {
         }
         let found = self.table().test(level);
         let decided = found.p <= level;
-        if !decided && distance < SUSPICIOUS {
+        if !decided && (distance < SUSPICIOUS || !is_suspicious(found.p, self.table().least_p(), level)) {
             return None;
         }
         let bad: f64 = self.counts.iter().filter(|(name, _)| (self.bad)(name)).map(|(_, n)| apart(n)).sum();
@@ -222,6 +233,9 @@ impl Measured {
             return None;
         }
         let found = self.test.test(level);
+        if !is_suspicious(found.p, self.test.least_p(), level) {
+            return None;
+        }
         Some(Finding {
             aspect: self.aspect,
             direction: if head.ms() >= base.ms() { Direction::Worse } else { Direction::Better },
