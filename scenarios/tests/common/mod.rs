@@ -77,6 +77,9 @@ fn check_schema(store: &RunStore, record: &ScenarioRecord) {
         wall_ms: 0,
         host: HostFingerprint::collect(Path::new(QEMU)).expect("the host"),
         interrupted: false,
+        shard: None,
+        merged: Vec::new(),
+        missing: Vec::new(),
         results: vec![record.clone()],
     };
     store.write_run(&run).expect("run.json");
