@@ -1,5 +1,6 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
+mod batch;
 mod commands;
 mod host_tools;
 mod rounds;

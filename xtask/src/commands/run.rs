@@ -3,29 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
-use softoff_harness::compare::{Comparison, compare};
-use softoff_harness::history::{HISTORY, History};
-use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
 use softoff_harness::known_issues::KnownIssues;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
-use softoff_harness::record::schema::{PlannedResult, SCHEMA, ShardRef};
-use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
-use softoff_harness::report;
-use softoff_harness::run::{Job, Listener, run_scenario};
+use softoff_harness::record::schema::{PlannedResult, ShardRef};
+use softoff_harness::record::{RunRecord, read_run};
+use softoff_harness::run::Job;
 use softoff_harness::scenario::Scenario;
 use softoff_harness::shard::{Shard, assign};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
-use crate::{Failure, host_tools, rounds, ui};
+use crate::batch::{self, Ran};
+use crate::{Failure, host_tools, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
@@ -54,10 +49,10 @@ pub(crate) struct Args {
     accel: Accel,
     /// Machines at the same time; as many as there are processors when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    jobs: Option<u32>,
+    pub(crate) jobs: Option<u32>,
     /// Run each scenario so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    repeat: u32,
+    pub(crate) repeat: u32,
     /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     deadline_scale: f64,
@@ -73,18 +68,18 @@ pub(crate) struct Args {
     keep: bool,
     /// Run what failed again, so many times; what passes then is `flaky`
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
-    retries: u32,
+    pub(crate) retries: u32,
     /// Failures that are on file: their verdict is `known-issue`; an expired entry fails
     #[arg(long, value_name = "FILE")]
     known_issues: Option<PathBuf>,
     /// Hold the results against this run
     #[arg(long, value_name = "DIR")]
-    baseline: Option<PathBuf>,
+    pub(crate) baseline: Option<PathBuf>,
     /// Repeat what is undecided against the baseline, up to so many times each
     #[arg(long, value_name = "N", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    until_decided: Option<u32>,
+    pub(crate) until_decided: Option<u32>,
     #[command(flatten)]
-    floors: super::compare::FloorArgs,
+    pub(crate) floors: super::compare::FloorArgs,
     /// Run only part I of N; the other parts run on other machines, and `report merge` brings them together
     #[arg(long, value_name = "I/N", conflicts_with = "keep")]
     shard: Option<Shard>,
@@ -96,7 +91,7 @@ pub(crate) struct Args {
     json: bool,
     /// Where records go
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Install missing packages without asking whether this is a machine for it
     #[arg(long)]
     install: bool,
@@ -166,7 +161,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(run_all(args, jobs, shard))?;
+        .block_on(batch::run_all(args, jobs, shard))?;
     conclude(args, &run, &known)
 }
 
@@ -267,154 +262,6 @@ fn plan(
         }
     }
     jobs
-}
-
-async fn run_all(args: &Args, jobs: Vec<Job>, shard: Option<ShardRef>) -> anyhow::Result<Ran> {
-    let began = Instant::now();
-    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let host = HostFingerprint::collect(Path::new(QEMU))?;
-    let store = RunStore::create(&out(args))?;
-    let (stop, cancel) = watch::channel(false);
-    tokio::spawn(stop_on_ctrl_c(stop));
-    let batch = Batch {
-        places: Arc::new(Semaphore::new(args.jobs.unwrap_or(host.cpus) as usize)),
-        listener: ui::live::listener(),
-        store: &store,
-        cancel: cancel.clone(),
-    };
-    let (results, mut trouble) = batch.run(&jobs).await;
-    let mut record = RunRecord {
-        schema: SCHEMA,
-        id: store.id(),
-        started_at,
-        wall_ms: 0,
-        host,
-        // Also when a kept guest was ended on purpose: what never ran is missing.
-        interrupted: *cancel.borrow() && results.len() < jobs.len(),
-        shard,
-        merged: Vec::new(),
-        missing: Vec::new(),
-        results,
-    };
-    for _ in 0..args.retries {
-        let again = rounds::retries(&jobs, &record.results);
-        batch.add(&again, &mut record, &mut trouble).await;
-        rounds::mark_flaky(&mut record.results);
-    }
-    let comparison = batch.decide(args, &jobs, &mut record, &mut trouble).await?;
-    record.wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    store.write_run(&record)?;
-    eprintln!("records: {}", store.dir().display());
-    let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
-    eprintln!("report:  {}", page.display());
-    // A run is a run, whether the history could be written or not.
-    if let Err(error) = History::open(&out(args).join(HISTORY)).and_then(|mut h| h.import(&record)) {
-        eprintln!("note: not taken into the history: {error:#}");
-    }
-    match trouble {
-        Some(error) => Err(error),
-        None => Ok(Ran { record, comparison }),
-    }
-}
-
-/// What is run together, under one limit.
-struct Batch<'a> {
-    places: Arc<Semaphore>,
-    listener: Listener,
-    store: &'a RunStore,
-    cancel: watch::Receiver<bool>,
-}
-
-impl Batch<'_> {
-    /// Runs the jobs and returns their records in the jobs' order, and the first trouble.
-    async fn run(&self, jobs: &[Job]) -> (Vec<ScenarioRecord>, Option<anyhow::Error>) {
-        let mut running = JoinSet::new();
-        for (number, job) in jobs.iter().cloned().enumerate() {
-            let (places, store, listener, mut cancel) =
-                (self.places.clone(), self.store.clone(), self.listener.clone(), self.cancel.clone());
-            running.spawn(async move {
-                let place = tokio::select! {
-                    place = places.acquire_owned() => place.ok(),
-                    _ = cancel.wait_for(|c| *c) => None,
-                };
-                let result = match place {
-                    Some(_) => run_scenario(&job, &store, &listener, cancel).await,
-                    None => Ok(None),
-                };
-                (number, result)
-            });
-        }
-        let mut results: Vec<(usize, ScenarioRecord)> = Vec::new();
-        let mut trouble = None;
-        while let Some(done) = running.join_next().await {
-            match done {
-                Ok((number, Ok(Some(record)))) => results.push((number, record)),
-                Ok((_, Ok(None))) => {}
-                Ok((_, Err(e))) => trouble = trouble.or(Some(e)),
-                Err(e) => trouble = trouble.or(Some(anyhow!("a scenario's task ended badly: {e}"))),
-            }
-        }
-        results.sort_by_key(|(number, _)| *number);
-        (results.into_iter().map(|(_, record)| record).collect(), trouble)
-    }
-
-    /// Runs more jobs into a record.
-    async fn add(&self, jobs: &[Job], record: &mut RunRecord, trouble: &mut Option<anyhow::Error>) {
-        if jobs.is_empty() || *self.cancel.borrow() {
-            return;
-        }
-        let (results, more) = self.run(jobs).await;
-        record.interrupted |= *self.cancel.borrow() && results.len() < jobs.len();
-        record.results.extend(results);
-        *trouble = trouble.take().or(more);
-    }
-
-    /// Compares with the baseline; while something is undecided and repeats are left, runs more of it.
-    async fn decide(
-        &self,
-        args: &Args,
-        jobs: &[Job],
-        record: &mut RunRecord,
-        trouble: &mut Option<anyhow::Error>,
-    ) -> anyhow::Result<Option<Comparison>> {
-        let Some(dir) = &args.baseline else { return Ok(None) };
-        let base = read_run(dir)?;
-        let most = args.until_decided.unwrap_or(0);
-        let terms = args.floors.terms(rounds::looks(args.repeat, most));
-        loop {
-            let comparison = compare(&base, record, &terms);
-            let more = rounds::more_repeats(jobs, &record.results, &comparison, most);
-            if more.is_empty() || *self.cancel.borrow() || trouble.is_some() {
-                return Ok(Some(comparison));
-            }
-            eprintln!("undecided against the baseline: {} more repeats", more.len());
-            self.add(&more, record, trouble).await;
-        }
-    }
-}
-
-/// A run and what it says against its baseline.
-struct Ran {
-    record: RunRecord,
-    comparison: Option<Comparison>,
-}
-
-/// Where records go.
-fn out(args: &Args) -> PathBuf {
-    args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"))
-}
-
-/// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
-/// with us.
-async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
-    }
-    eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
-    stop.send_replace(true);
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
-    }
 }
 
 fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> {
