@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 /// File name of the manifest inside an image's folder.
 pub const MANIFEST: &str = "manifest.json";
 
-/// A content hash in lower-case hexadecimal, 64 characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// A content hash in lower-case hexadecimal, 64 characters; the default is empty, and the hash of nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Sha256Hex(pub String);
 

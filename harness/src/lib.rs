@@ -14,6 +14,12 @@
 //! | [`warm`] | a machine that begins where another one was ready |
 //! | [`readiness`] | from QEMU's start to a guest that is proven ready |
 //! | [`verdict`] | outcome, phases and cause held against the expectation |
+//! | [`history`] | the runs of many nights in one file |
+//! | [`advise`] | how long a platform should wait, from repeated runs |
+//! | [`shard`] | one run on many machines, and together again |
+//! | [`compare`] | two runs held against each other: what differs beyond chance |
+//! | [`known_issues`] | failures that are on file, with owner and expiry |
+//! | [`report`] | junit.xml, summary.md, report.html: made from the records |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
 //! | [`soft_versus_hard`] | damage against kill time: table and plot of one family of results |
 //! | [`record`] | what is written of a run, and its documented schema |
@@ -38,15 +44,19 @@
 //! The engine prints nothing. It tells [`run::RunEvent`]s to a listener and writes records; the terminal, the
 //! JSON and the reports are made from these.
 
+pub mod advise;
+pub mod compare;
 pub mod condition;
 pub mod diagnose;
 pub mod disk;
 pub mod evidence;
 pub mod guest;
+pub mod history;
 pub mod host;
 pub mod image;
 pub mod inject;
 pub mod inspect;
+pub mod known_issues;
 pub mod lint;
 pub mod live;
 pub mod machine;
@@ -54,11 +64,13 @@ pub mod outcome;
 pub mod pressure;
 mod readiness;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
 pub mod screen_texts;
 pub mod settle;
+pub mod shard;
 pub mod soft_versus_hard;
 pub mod text;
 pub mod timeline;

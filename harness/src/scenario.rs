@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::image::GuestFamily;
+use crate::image::{GuestFamily, Sha256Hex};
 pub use crate::outcome::RequestMeans;
 use crate::outcome::{Cause, OutcomeKind, Phase};
 pub use act::{FollowUp, HostAct, Moment};
@@ -162,6 +162,9 @@ pub struct Scenario {
     /// The file; not part of it.
     #[serde(skip)]
     pub path: PathBuf,
+    /// Hash of the file's text; not part of it.
+    #[serde(skip)]
+    pub digest: Sha256Hex,
     /// One sentence for people.
     pub summary: String,
     /// The image classes it runs on.
@@ -252,6 +255,7 @@ impl Scenario {
         })?;
         scenario.name = ScenarioName(name);
         scenario.path = path.to_owned();
+        scenario.digest = Sha256Hex::of_bytes(text.as_bytes());
         if let Some((key, what)) = scenario.contradiction() {
             let line = text.lines().position(|l| l.trim_start().starts_with(key)).map_or(1, |n| n + 1);
             return Err(ScenarioError::Format { path: path.to_owned(), line, what });

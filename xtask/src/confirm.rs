@@ -16,7 +16,7 @@ use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::overlay;
 use softoff_harness::outcome::{Cause, OutcomeKind, Phase};
 use softoff_harness::record::{RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, Start, run_scenario};
+use softoff_harness::run::{Job, run_scenario};
 use softoff_harness::scenario::{Expectation, PhaseBudget, RequestMeans, Scenario, ScenarioName, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -156,19 +156,7 @@ async fn confirm(
     let folder = tempfile::tempdir().context("making a folder; is the disk full?")?;
     let injected = prepare(&image, &folder.path().join("injected"), &edits).await?;
     let lint = lint(&injected)?;
-    let job = |scenario: Scenario, image: Arc<Image>| Job {
-        scenario: Arc::new(scenario),
-        image,
-        accelerator,
-        repeat: 1,
-        approved: None,
-        deadline_scale: 1.0,
-        full_deadline: false,
-        without_injection: false,
-        keep: false,
-        start: Start::Cold,
-        deadline: None,
-    };
+    let job = |scenario: Scenario, image: Arc<Image>| Job::new(Arc::new(scenario), image, accelerator);
     let mut asked = scenario.clone();
     if let Some(outcome) = lint.outcome().filter(|outcome| *outcome != asked.expect.outcome) {
         // The definition presses more than once; of one press the prediction is the expectation.

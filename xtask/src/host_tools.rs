@@ -76,6 +76,10 @@ pub(crate) fn needs() -> Vec<Need> {
     all.push(program("virsh", "libvirt-clients", "test the documented path through libvirt", By::Test));
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
     all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
+    // Ubuntu's package is a snap; its runners bring Chrome, which is as good.
+    let browsers = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let browser = browsers.iter().find_map(|name| find(name));
+    all.push(need("chromium", browser, "chromium", "test the report in a browser", By::Test));
     // The device, not a package: a container must be given it (`--device /dev/fuse`).
     all.push(file("/dev/fuse", "fuse3", "make NTFS volumes for the disk reader's tests", By::Test));
     // tesseract's folder is named after its version.

@@ -1,9 +1,12 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
+mod batch;
 mod bench_inspect;
 mod commands;
 mod confirm;
 mod host_tools;
+mod rounds;
+mod starts;
 mod ui;
 
 use std::process::ExitCode;
@@ -34,6 +37,14 @@ enum Command {
     Test(commands::test::Args),
     /// List the scenarios
     List(commands::list::Args),
+    /// Hold two runs against each other
+    Compare(commands::compare::Args),
+    /// List and plot the runs of many nights
+    History(commands::history::Args),
+    /// Tell how long a platform should wait before it pulls the plug
+    Advise(commands::advise::Args),
+    /// Write the reports of a run again, or of shards together
+    Report(commands::report::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
     /// Show what a stopped disk image tells about shutting down
@@ -89,6 +100,10 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args),
         Command::Test(args) => commands::test::execute(&args),
         Command::List(args) => commands::list::execute(&args),
+        Command::Compare(args) => commands::compare::execute(&args),
+        Command::History(args) => commands::history::execute(&args),
+        Command::Advise(args) => commands::advise::execute(&args),
+        Command::Report(args) => commands::report::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
         Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Lint(args) => commands::lint::execute(&args),

@@ -40,6 +40,17 @@ fn outcome(output: &Output) -> (i32, String) {
 #[case::missing_record(&["diagnose", "--record", "/nowhere/record"], "cargo xtask run")]
 #[case::no_record(&["diagnose", "--record", "src"], "timeline.jsonl")]
 #[case::pictures_over_others(&["diagnose", "--qmp", "x", "--keep-screens", "src"], "new or empty folder")]
+#[case::no_such_shard(&["run", "--shard", "4/3"], "such as 1/3")]
+#[case::durations_without_shard(&["run", "--durations", "x"], "--shard")]
+#[case::undecided_against_nothing(&["run", "--until-decided", "9"], "--baseline")]
+#[case::missing_baseline(&["run", "--baseline", "/nowhere"], "cargo xtask run")]
+#[case::missing_known_issues(&["run", "--known-issues", "/nowhere.toml"], "ci/known-issues.toml")]
+#[case::compare_with_nothing(&["compare", "/nowhere", "/nowhere"], "cargo xtask run")]
+#[case::negative_floor(&["compare", "a", "b", "--floor-share=-1"], "between 0 and 100")]
+#[case::no_history(&["history", "--db", "/nowhere/h.sqlite"], "history import")]
+#[case::no_percentile(&["advise", "--percentile", "100"], "between 0 and 100")]
+#[case::report_of_nothing(&["report", "/nowhere"], "cargo xtask run")]
+#[case::merge_of_nothing(&["report", "merge", "src"], "holds no run")]
 #[case::unknown_image(&["image", "build", "beos"], "reference")]
 fn wrong_usage_ends_with_2_and_says_what_is_right(#[case] args: &[&str], #[case] hint: &str) {
     let (code, text) = outcome(&xtask(args).output().unwrap());

@@ -18,6 +18,7 @@ pub mod normal;
 pub mod overhead;
 pub mod past;
 pub mod schema;
+pub mod words;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -118,7 +119,7 @@ impl RunStore {
 
     /// Writes `run.json`.
     pub fn write_run(&self, record: &RunRecord) -> anyhow::Result<()> {
-        write_json(&self.dir.join(RUN_JSON), record)
+        write_run(&self.dir, record)
     }
 }
 
@@ -132,6 +133,17 @@ pub(crate) fn write_timeline(dir: &Path, timeline: &[Observation]) -> anyhow::Re
         file.write_all(b"\n")?;
     }
     file.flush().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes `run.json` into a folder.
+pub fn write_run(dir: &Path, record: &RunRecord) -> anyhow::Result<()> {
+    write_json(&dir.join(RUN_JSON), record)
+}
+
+/// Whether this is one file name and no path: records come from other machines, too.
+pub fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
 }
 
 /// Writes to a neighbour and renames, so that a half-written file never has the name.
@@ -229,6 +241,15 @@ pub fn unfinished(dir: &Path) -> Vec<String> {
     names
 }
 
+/// UTC of so many seconds since 1970 as people read it, `2026-11-23 18:40:31`.
+pub fn utc(seconds: u64) -> String {
+    let [year, month, day, hour, minute, second] = civil(seconds.min(MOST_SECONDS));
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// The end of the year 9999: what a record says is foreign.
+const MOST_SECONDS: u64 = 253_402_300_799;
+
 /// UTC as `20261123T184031Z`.
 fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
@@ -249,6 +270,13 @@ mod tests {
     #[case(4_107_542_399, "21000228T235959Z")]
     fn timestamps(#[case] seconds: u64, #[case] text: &str) {
         assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+    }
+
+    #[rstest]
+    #[case(1_795_459_231, "2026-11-23 18:40:31")]
+    #[case(u64::MAX, "9999-12-31 23:59:59")]
+    fn people_read_utc(#[case] seconds: u64, #[case] text: &str) {
+        assert_eq!(utc(seconds), text);
     }
 
     #[test]

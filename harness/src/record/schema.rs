@@ -35,8 +35,61 @@ pub struct RunRecord {
     /// Whether the run was cut short by the user; `results` is then partial.
     #[serde(default)]
     pub interrupted: bool,
+    /// Which part of a run this is; absent when it was not shared among machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardRef>,
+    /// The runs that this was merged from; empty when it ran on one machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedShard>,
+    /// Folders of planned results that no shard brought.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// One entry per scenario, image and repeat.
     pub results: Vec<ScenarioRecord>,
+}
+
+/// One part of a run that is shared among machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardRef {
+    /// From 1.
+    pub index: u32,
+    /// How many shards there are.
+    pub of: u32,
+    /// The whole run: every result that all shards together must bring, in order.
+    pub plan: Vec<PlannedResult>,
+}
+
+/// A result that is planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedResult {
+    /// Its folder's name: `<scenario>.<image>.<n>`.
+    pub dir: String,
+    /// The shard that runs it.
+    pub shard: u32,
+}
+
+/// A run that is part of a merged one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MergedShard {
+    /// Which shard.
+    pub index: u32,
+    /// The run's id on its machine.
+    pub id: String,
+    /// That machine.
+    pub host: HostFingerprint,
+    /// Wall time there, milliseconds.
+    pub wall_ms: u64,
+}
+
+/// What a result rests on, beside image, accelerator and host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Basis {
+    /// Hash of the scenario's definition.
+    pub definition: Sha256Hex,
+    /// The machine's facts, as text.
+    pub machine: String,
+    /// The firmware: its kind, and for a file of its own its hash.
+    pub firmware: String,
 }
 
 /// Which image a result belongs to.
@@ -198,6 +251,12 @@ pub struct ScenarioRecord {
     pub image: ImageRef,
     /// 1 for the first repeat.
     pub repeat: u32,
+    /// For a retry: the repeat that had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<u32>,
+    /// What the result rests on; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
     /// How the host asked.
     pub request: RequestRef,
     /// How the guest's instructions were run.
@@ -277,6 +336,32 @@ impl PhaseTimes {
             services_stopped_ms: of(Phase::ServicesStopped),
             powered_off_ms: of(Phase::PoweredOff),
         }
+    }
+
+    /// When one phase was reached, milliseconds from the first request.
+    pub fn of(&self, phase: Phase) -> Option<u64> {
+        match phase {
+            Phase::Request => self.request_ms,
+            Phase::Reacted => self.reacted_ms,
+            Phase::SessionEnded => self.session_ended_ms,
+            Phase::ServicesStopped => self.services_stopped_ms,
+            Phase::PoweredOff => self.powered_off_ms,
+        }
+    }
+
+    /// How long a phase took: from the phase before it, milliseconds; `None` unless both were observed.
+    pub fn step(&self, phase: Phase) -> Option<u64> {
+        let before = Phase::ALL.into_iter().rfind(|p| *p < phase)?;
+        self.of(phase)?.checked_sub(self.of(before)?)
+    }
+}
+
+impl ScenarioRecord {
+    /// Whether this says something of the guest: it was asked, and neither the host nor an unproven condition
+    /// stands in between.
+    pub fn is_asked(&self) -> bool {
+        let said = !matches!(self.verdict, Verdict::Inconclusive | Verdict::Infra | Verdict::Skipped);
+        said && self.last_phase.is_some()
     }
 }
 

@@ -7,11 +7,13 @@ use softoff_guest_protocol::probe::ProbeEvent;
 use super::{Job, JobName, Story};
 use crate::diagnose::diagnose;
 use crate::evidence::Evidence;
+use crate::image::{Boot, Sha256Hex};
+use crate::machine::firmware;
 use crate::outcome::{Outcome, OutcomeKind, RequestMeans, Verdict};
 use crate::record::normal;
 use crate::record::schema::{
-    Attachment, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef, ScenarioRecord,
-    StartMode,
+    Attachment, Basis, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef,
+    ScenarioRecord, StartMode,
 };
 use crate::settle::{self, Reached, Tie};
 use crate::text::printable;
@@ -68,6 +70,8 @@ pub(super) fn make_record(
         scenario: name.scenario.clone(),
         image: ImageRef { name: manifest.name.clone(), id: job.image.id.clone(), family: manifest.family },
         repeat: job.repeat,
+        retry_of: job.retry_of,
+        basis: Some(basis(job)),
         request: RequestRef {
             by: request.by,
             presses: request.presses,
@@ -122,7 +126,26 @@ pub(super) fn make_record(
         dir,
     };
     compare_with_approved(job, &mut record);
+    job.known_issues.apply(&mut record);
     record
+}
+
+/// What the result rests on. SeaBIOS is QEMU's own, so that QEMU's version tells it; OVMF is a package of its own.
+fn basis(job: &Job) -> Basis {
+    let manifest = &job.image.manifest;
+    let facts = &manifest.machine;
+    let firmware = match &manifest.boot {
+        Boot::Kernel { .. } | Boot::Bios => "SeaBIOS, QEMU's own".to_owned(),
+        Boot::Uefi => {
+            let hash = firmware::installed().and_then(|(code, _)| Sha256Hex::of_file(&code).ok());
+            hash.map_or("OVMF".to_owned(), |hash| format!("OVMF {}", hash.short()))
+        }
+    };
+    Basis {
+        definition: job.scenario.digest.clone(),
+        machine: format!("{} x{} {} MiB vga {}", facts.machine, facts.smp, facts.memory_mib, facts.vga),
+        firmware,
+    }
 }
 
 /// What the guest's own programs report as gone wrong since the guest was ready: such a run says nothing

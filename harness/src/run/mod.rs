@@ -8,11 +8,14 @@ mod after;
 mod boot;
 mod conclude;
 pub(crate) mod early;
+mod job;
 mod next_boot;
 mod request;
 
+pub use job::{Job, JobName, Listener, QUIET, RunEvent, Stage, Start};
+
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,164 +24,21 @@ use crate::condition::{Condition, Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
-use crate::image::Image;
 use crate::inspect::Written;
-use crate::machine::accel::Accelerator;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
-use crate::outcome::{Outcome, Phase, SettledBy};
+use crate::outcome::{Outcome, SettledBy};
 use crate::pressure::{self, HostPressure, PressureMark};
 use crate::record::RunStore;
 use crate::record::schema::{Damage, NextBoot, ScenarioRecord, StartRecord};
-use crate::scenario::{RequestMoment, Scenario, ScenarioName};
+use crate::scenario::RequestMoment;
 use crate::settle::{self, until_settled};
 use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
-use crate::warm::WarmStates;
 use crate::witness::Witness;
 
 /// How long QEMU may take to tell its run state at the deadline.
 const STATE_LIMIT: Duration = Duration::from_secs(20);
-
-/// How long nothing may be observed of a guest that was asked before it counts as quiet. A guest on its way down
-/// shows something every 0.6 s (measured on the reference guest under TCG).
-pub const QUIET: Duration = Duration::from_secs(1);
-
-/// What the engine tells while it works; the terminal, the JSON and the reports listen to the same stream.
-#[derive(Debug, Clone)]
-pub enum RunEvent {
-    /// A scenario begins.
-    Started {
-        /// Which one.
-        job: JobName,
-    },
-    /// It came to another stage.
-    Stage {
-        /// Which one.
-        job: JobName,
-        /// Where it is now.
-        stage: Stage,
-    },
-    /// The result is known; only the clean-up of `keep` may follow.
-    Finished {
-        /// Which one.
-        job: JobName,
-        /// Its record.
-        record: Box<ScenarioRecord>,
-    },
-    /// Something worth a line that changes no result.
-    Note {
-        /// Which one.
-        job: JobName,
-        /// The line.
-        what: String,
-    },
-    /// The machine is kept for people; it ends when they say so.
-    Kept {
-        /// Which one.
-        job: JobName,
-        /// How to attach, one command a line.
-        attach: Vec<String>,
-    },
-}
-
-/// A scenario on an image, and which repeat.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobName {
-    /// The scenario.
-    pub scenario: ScenarioName,
-    /// The image's name.
-    pub image: String,
-    /// From 1.
-    pub repeat: u32,
-}
-
-impl JobName {
-    /// Its folder's name.
-    pub fn dir(&self) -> String {
-        format!("{}.{}.{}", self.scenario, self.image, self.repeat)
-    }
-}
-
-/// Where a run is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
-    /// Overlay and injection.
-    Preparing,
-    /// From QEMU's start to readiness; counts the boots.
-    Booting(u32),
-    /// From QEMU's start to readiness, by a saved state.
-    Starting,
-    /// Looking for the condition.
-    Proving,
-    /// Asked; with the last phase reached.
-    Waiting(Phase),
-    /// Asked, and nothing was observed for [`QUIET`]: the guest waits for something, and needs no processor.
-    Quiet,
-    /// Outcome settled; collecting evidence, ending QEMU, reading the disk.
-    Finishing,
-    /// The same disk is booted once more.
-    NextBoot,
-}
-
-/// Whoever wants to know.
-pub type Listener = Arc<dyn Fn(RunEvent) + Send + Sync>;
-
-/// How a machine comes to be ready.
-#[derive(Debug, Clone)]
-pub enum Start {
-    /// By booting.
-    Cold,
-    /// From a saved state, where the scenario can and there is one.
-    Warm(Arc<WarmStates>),
-}
-
-/// One scenario to run.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// The definition.
-    pub scenario: Arc<Scenario>,
-    /// The image.
-    pub image: Arc<Image>,
-    /// How to run the guest's instructions.
-    pub accelerator: Accelerator,
-    /// From 1.
-    pub repeat: u32,
-    /// The approved normalised record; another one is a failure. `None`: not compared.
-    pub approved: Option<String>,
-    /// Factor on every time limit.
-    pub deadline_scale: f64,
-    /// Wait for the deadline even when the evidence has decided.
-    pub full_deadline: bool,
-    /// Boot without putting the conditions in place: the negative control of the proofs.
-    pub without_injection: bool,
-    /// Keep the machine after the result, until `cancel` says to end.
-    pub keep: bool,
-    /// How the machine comes to be ready.
-    pub start: Start,
-    /// A deadline from earlier runs, instead of the definition's.
-    pub deadline: Option<Duration>,
-}
-
-impl Job {
-    /// Its name.
-    pub fn name(&self) -> JobName {
-        JobName {
-            scenario: self.scenario.name.clone(),
-            image: self.image.manifest.name.clone(),
-            repeat: self.repeat,
-        }
-    }
-
-    /// How long after the first request the outcome is waited for.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.scaled(self.deadline.unwrap_or(self.scenario.request.deadline.0))
-    }
-
-    pub(crate) fn scaled(&self, limit: Duration) -> Duration {
-        limit.mul_f64(self.deadline_scale)
-    }
-}
 
 /// What a run found out, on its way to the record.
 #[derive(Debug, Default)]

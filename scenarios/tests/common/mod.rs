@@ -9,7 +9,7 @@ use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, Start, run_scenario};
+use softoff_harness::run::{Job, run_scenario};
 use softoff_harness::scenario::Scenario;
 use tokio::sync::watch;
 
@@ -33,19 +33,7 @@ pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
 
 /// A job for a scenario.
 pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
-    Job {
-        scenario: Arc::new(scenario),
-        image: image(),
-        accelerator: Accelerator::Tcg,
-        repeat: 1,
-        approved: None,
-        deadline_scale: 1.0,
-        full_deadline: false,
-        without_injection,
-        keep: false,
-        start: Start::Cold,
-        deadline: None,
-    }
+    Job { without_injection, ..Job::new(Arc::new(scenario), image(), Accelerator::Tcg) }
 }
 
 /// Runs it; the record's files stay in the target folder for a look.
@@ -77,6 +65,9 @@ fn check_schema(store: &RunStore, record: &ScenarioRecord) {
         wall_ms: 0,
         host: HostFingerprint::collect(Path::new(QEMU)).expect("the host"),
         interrupted: false,
+        shard: None,
+        merged: Vec::new(),
+        missing: Vec::new(),
         results: vec![record.clone()],
     };
     store.write_run(&run).expect("run.json");

@@ -1,34 +1,32 @@
 //! `cargo xtask run`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use globset::{Glob, GlobMatcher};
-use softoff_harness::host::{HostFingerprint, qemu_version};
 use softoff_harness::image::Image;
+use softoff_harness::known_issues::KnownIssues;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::record::past::Past;
-use softoff_harness::record::schema::SCHEMA;
-use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, Start};
+use softoff_harness::record::schema::{PlannedResult, ShardRef};
+use softoff_harness::record::{RunRecord, read_run};
+use softoff_harness::run::Job;
 use softoff_harness::scenario::Scenario;
-use softoff_harness::schedule::{self, Machines};
-use softoff_harness::soft_versus_hard;
-use softoff_harness::warm::{Missing, WarmStates, stays_cold};
-use tokio::sync::watch;
+use softoff_harness::schedule::Machines;
+use softoff_harness::shard::{Shard, assign};
 
+use crate::batch::{self, Ran};
+use crate::starts;
 use crate::{Failure, host_tools, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
-
-/// What saved machine states may take in the cache, bytes. One of the reference guest's takes some 400 MB.
-const STATES_LIMIT: u64 = 4 << 30;
 
 /// Run scenarios: boot, inject, press the power button, record what happened
 ///
@@ -39,6 +37,8 @@ const STATES_LIMIT: u64 = 4 << 30;
   cargo xtask run
   cargo xtask run --scenario control --repeat 5
   cargo xtask run --scenario 'power-button-*' --keep
+  cargo xtask run --repeat 5 --baseline ci/baseline --until-decided 20
+  cargo xtask run --shard 1/3 --durations ci/baseline
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
     /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
@@ -53,10 +53,10 @@ pub(crate) struct Args {
     /// Machines at the same time: a number, or `auto`: as many as processors and memory allow, where a guest that
     /// only waits makes room for another
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = machines)]
-    jobs: Machines,
+    pub(crate) jobs: Machines,
     /// Run each scenario so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    repeat: u32,
+    pub(crate) repeat: u32,
     /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     deadline_scale: f64,
@@ -75,14 +75,34 @@ pub(crate) struct Args {
     #[arg(long)]
     keep: bool,
     /// How machines come to be ready. A scenario whose condition is put into the disk always boots
-    #[arg(long, value_enum, default_value_t = StartChoice::Auto)]
-    start: StartChoice,
+    #[arg(long, value_enum, default_value_t = starts::Choice::Auto)]
+    start: starts::Choice,
+    /// Run what failed again, so many times; what passes then is `flaky`
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) retries: u32,
+    /// Failures that are on file: their verdict is `known-issue`; an expired entry fails
+    #[arg(long, value_name = "FILE")]
+    known_issues: Option<PathBuf>,
+    /// Hold the results against this run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Repeat what is undecided against the baseline, up to so many times each
+    #[arg(long, value_name = "N", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) until_decided: Option<u32>,
+    #[command(flatten)]
+    pub(crate) floors: super::compare::FloorArgs,
+    /// Run only part I of N; the other parts run on other machines, and `report merge` brings them together
+    #[arg(long, value_name = "I/N", conflicts_with = "keep")]
+    shard: Option<Shard>,
+    /// An earlier run whose times balance the shards: the same on every machine
+    #[arg(long, value_name = "DIR", requires = "shard")]
+    durations: Option<PathBuf>,
     /// Print run.json to standard output
     #[arg(long)]
     json: bool,
     /// Where records go
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Install missing packages without asking whether this is a machine for it
     #[arg(long)]
     install: bool,
@@ -96,16 +116,6 @@ pub(crate) enum Accel {
     Kvm,
     /// Emulation
     Tcg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StartChoice {
-    /// By booting
-    Cold,
-    /// From a saved state; one cold boot makes it where the cache has none
-    Warm,
-    /// From a saved state where there is one, or where two runs or more would use it
-    Auto,
 }
 
 fn scale(text: &str) -> Result<f64, String> {
@@ -131,12 +141,16 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     if swept > 0 {
         eprintln!("removed {swept} temporary folders of runs that were killed");
     }
+    let known = Arc::new(known_issues(args)?);
+    if let Some(dir) = &args.baseline {
+        let _readable = read_run(dir).map_err(Failure::Usage)?;
+    }
     host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
-    let mut jobs = plan(args, &scenarios, &images, accelerator);
-    choose_start(args.start, &mut jobs)?;
-    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
+    let mut jobs = plan(args, &scenarios, &images, accelerator, &known);
+    starts::choose(args.start, &mut jobs)?;
+    let out = batch::out(args);
     let past = Past::read(&out);
     if args.adapt_deadlines {
         for job in &mut jobs {
@@ -162,6 +176,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
             format!("scenario {} on image {} was chosen twice; name it once", twice.scenario, twice.image);
         return Err(Failure::Usage(anyhow!(what)));
     }
+    let (jobs, shard) = share(args, jobs)?;
     let places = match args.jobs {
         Machines::Auto => std::thread::available_parallelism().map_or(1, |n| n.get()),
         Machines::Exactly(n) => n,
@@ -177,8 +192,8 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(run_all(args, jobs, &out, &past))?;
-    report(args, &run)
+        .block_on(batch::run_all(args, jobs, shard, &past))?;
+    conclude(args, &run, &known)
 }
 
 /// The scenarios whose names match, and those given by path; a pattern that matches none is a mistake.
@@ -207,6 +222,28 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     Ok(chosen.into_iter().map(Arc::new).collect())
 }
 
+/// This machine's part of the jobs.
+fn share(args: &Args, jobs: Vec<Job>) -> Result<(Vec<Job>, Option<ShardRef>), Failure> {
+    let Some(shard) = args.shard else { return Ok((jobs, None)) };
+    let past = args.durations.as_ref().map(|dir| read_run(dir).map_err(Failure::Usage)).transpose()?;
+    let group = |job: &Job| (job.scenario.name.0.clone(), job.image.manifest.name.clone());
+    let mut groups = BTreeMap::new();
+    jobs.iter().for_each(|job| *groups.entry(group(job)).or_default() += 1);
+    let assigned = assign(&groups, past.as_ref(), shard.of);
+    let of = |job: &Job| assigned.get(&group(job)).copied().unwrap_or(1);
+    let plan = jobs.iter().map(|j| PlannedResult { dir: j.name().dir(), shard: of(j) }).collect();
+    let reference = ShardRef { index: shard.index, of: shard.of, plan };
+    Ok((jobs.into_iter().filter(|j| of(j) == shard.index).collect(), Some(reference)))
+}
+
+fn known_issues(args: &Args) -> Result<KnownIssues, Failure> {
+    let Some(path) = &args.known_issues else { return Ok(KnownIssues::default()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let today = softoff_harness::record::utc(now);
+    let today = today.split(' ').next().unwrap_or_default();
+    KnownIssues::load(path, today).map_err(|e| Failure::Usage(e.into()))
+}
+
 pub(crate) fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
     let wanted = match wanted {
         Accel::Auto => AccelChoice::Auto,
@@ -232,6 +269,7 @@ fn plan(
     scenarios: &[Arc<Scenario>],
     images: &[Arc<Image>],
     accelerator: Accelerator,
+    known: &Arc<KnownIssues>,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
     for repeat in 1..=args.repeat {
@@ -240,16 +278,13 @@ fn plan(
             for scenario in scenarios.iter().filter(|s| s.images.contains(&family)) {
                 jobs.push(Job {
                     approved: softoff_scenarios::approved(scenario, family),
-                    scenario: scenario.clone(),
-                    image: image.clone(),
-                    accelerator,
                     repeat,
+                    known_issues: known.clone(),
                     deadline_scale: args.deadline_scale,
                     full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
                     keep: args.keep,
-                    start: Start::Cold,
-                    deadline: None,
+                    ..Job::new(scenario.clone(), image.clone(), accelerator)
                 });
             }
         }
@@ -257,99 +292,37 @@ fn plan(
     jobs
 }
 
-/// Gives every job the saved states, unless all are to boot.
-fn choose_start(choice: StartChoice, jobs: &mut [Job]) -> anyhow::Result<()> {
-    let can = |job: &&Job| stays_cold(&job.scenario, &job.image, job.without_injection).is_none();
-    let able = jobs.iter().filter(can).count();
-    let missing = match choice {
-        StartChoice::Cold => return Ok(()),
-        StartChoice::Auto if able < 2 => Missing::BootCold,
-        StartChoice::Auto | StartChoice::Warm => Missing::Make,
-    };
-    if choice == StartChoice::Warm {
-        let mut cold: Vec<_> = jobs.iter().filter(|job| !can(job) && job.repeat == 1).collect();
-        cold.dedup_by_key(|job| &job.scenario.name);
-        for job in cold {
-            let why = stays_cold(&job.scenario, &job.image, job.without_injection).unwrap_or_default();
-            eprintln!("note: {} boots cold: {why}", job.scenario.name);
-        }
-    }
-    let states = Arc::new(warm_states(missing)?);
-    jobs.iter_mut().for_each(|job| job.start = Start::Warm(states.clone()));
-    Ok(())
-}
-
-/// The saved states of the cache.
-pub(crate) fn warm_states(missing: Missing) -> anyhow::Result<WarmStates> {
-    let qemu = qemu_version(Path::new(QEMU))?;
-    let dir = softoff_images::cache::states(&softoff_images::cache::cache_root());
-    Ok(WarmStates::new(dir, STATES_LIMIT, qemu, missing))
-}
-
-async fn run_all(args: &Args, jobs: Vec<Job>, out: &Path, past: &Past) -> anyhow::Result<RunRecord> {
-    let began = Instant::now();
-    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let host = HostFingerprint::collect(Path::new(QEMU))?;
-    let store = RunStore::create(out)?;
-    let (stop, cancel) = watch::channel(false);
-    tokio::spawn(stop_on_ctrl_c(stop));
-    let planned = jobs.len();
-    let listener = ui::live::listener();
-    let done = schedule::run_all(jobs, args.jobs, past, &store, &listener, cancel.clone()).await;
-    let mut results: Vec<ScenarioRecord> = Vec::new();
-    let mut trouble = None;
-    for (_, result) in done {
-        match result {
-            Ok(record) => results.extend(record),
-            Err(e) => trouble = trouble.or(Some(e)),
-        }
-    }
-    let record = RunRecord {
-        schema: SCHEMA,
-        id: store.id(),
-        started_at,
-        wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        host,
-        // Also when a kept guest was ended on purpose: what never ran is missing.
-        interrupted: *cancel.borrow() && results.len() < planned,
-        results,
-    };
-    store.write_run(&record)?;
-    soft_versus_hard::write(store.dir(), &record)?;
-    eprintln!("records: {}", store.dir().display());
-    match trouble {
-        Some(error) => Err(error),
-        None => Ok(record),
-    }
-}
-
-/// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
-/// with us.
-async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
-    }
-    eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
-    stop.send_replace(true);
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
-    }
-}
-
-fn report(args: &Args, run: &RunRecord) -> Result<(), Failure> {
+fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> {
+    let run = &ran.record;
     eprintln!("{}", ui::summary::render(run));
+    if let Some(comparison) = &ran.comparison {
+        ui::comparison::lines(comparison).iter().for_each(|line| eprintln!("{line}"));
+    }
     if let Some(table) = ui::soft_versus_hard::render(run) {
         eprintln!("{table}");
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
     }
+    let expired = known.expired();
+    expired.iter().for_each(|line| eprintln!("{line}"));
+    let against = ran.comparison.as_ref().map_or(Ok(()), super::compare::judged);
+    match (exit(run), against) {
+        (Err(Failure::Scenario), _) | (_, Err(Failure::Scenario)) => Err(Failure::Scenario),
+        _ if !expired.is_empty() => Err(Failure::Scenario),
+        (Ok(()), against) => against,
+        (run, _) => run,
+    }
+}
+
+/// The exit code of a run.
+pub(crate) fn exit(run: &RunRecord) -> Result<(), Failure> {
     let any = |verdicts: &[Verdict]| run.results.iter().any(|r| verdicts.contains(&r.verdict));
     if any(&[Verdict::Fail]) {
         Err(Failure::Scenario)
     } else if run.interrupted {
         Err(Failure::Interrupted)
-    } else if any(&[Verdict::Infra, Verdict::Inconclusive]) {
+    } else if any(&[Verdict::Infra, Verdict::Inconclusive]) || !run.missing.is_empty() {
         Err(Failure::Infra(None))
     } else {
         Ok(())

@@ -6,7 +6,6 @@ use comfy_table::{CellAlignment, Table};
 use softoff_harness::outcome::Cause;
 use softoff_harness::record::RunRecord;
 
-use super::summary::is_asked;
 use super::table;
 
 /// How often each cause was named where one was expected.
@@ -23,7 +22,7 @@ impl Confusion {
     pub(super) fn of(run: &RunRecord) -> Confusion {
         let mut confusion = Confusion::default();
         for result in &run.results {
-            match result.expected_cause.filter(|_| is_asked(result)) {
+            match result.expected_cause.filter(|_| result.is_asked()) {
                 Some(expected) => {
                     *confusion.counts.entry((expected, result.diagnosis.cause)).or_default() += 1;
                 }

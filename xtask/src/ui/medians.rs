@@ -5,7 +5,6 @@ use softoff_harness::outcome::Phase;
 use softoff_harness::record::RunRecord;
 use softoff_harness::record::schema::{PhaseTimes, ScenarioRecord, StartMode};
 
-use super::summary::is_asked;
 use super::table;
 
 /// Median, least and most of some times, in milliseconds.
@@ -37,7 +36,7 @@ impl std::fmt::Display for Spread {
 
 /// A row for each phase that a scenario's repeats reached on an image; `None` when none was asked.
 pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
-    let asked: Vec<&ScenarioRecord> = run.results.iter().filter(|r| is_asked(r)).collect();
+    let asked: Vec<&ScenarioRecord> = run.results.iter().filter(|r| r.is_asked()).collect();
     // A warm guest's times are its own: under TCG the code it runs is translated anew.
     let warm = |r: &ScenarioRecord| r.start.as_ref().is_some_and(|s| s.mode == StartMode::Warm);
     let mark = |r: &ScenarioRecord| if warm(r) { " (warm)" } else { "" };
@@ -49,10 +48,9 @@ pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
     for one in names {
         let times: Vec<&PhaseTimes> = asked.iter().filter(|r| name(r) == one).map(|r| &r.phases).collect();
         let (mut scenario, mut image) = one;
-        for (before, phase) in Phase::ALL.into_iter().zip(Phase::ALL.into_iter().skip(1)) {
-            let reached: Vec<u64> = times.iter().filter_map(|t| of(t, phase)).collect();
-            let step = |t: &&PhaseTimes| of(t, phase)?.checked_sub(of(t, before)?);
-            let steps = Spread::of(times.iter().filter_map(step).collect());
+        for phase in Phase::ALL.into_iter().skip(1) {
+            let reached: Vec<u64> = times.iter().filter_map(|t| t.of(phase)).collect();
+            let steps = Spread::of(times.iter().filter_map(|t| t.step(phase)).collect());
             let Some(since_request) = Spread::of(reached.clone()) else { continue };
             rows.push(vec![
                 std::mem::take(&mut scenario),
@@ -73,16 +71,6 @@ pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     Some(table)
-}
-
-fn of(times: &PhaseTimes, phase: Phase) -> Option<u64> {
-    match phase {
-        Phase::Request => times.request_ms,
-        Phase::Reacted => times.reacted_ms,
-        Phase::SessionEnded => times.session_ended_ms,
-        Phase::ServicesStopped => times.services_stopped_ms,
-        Phase::PoweredOff => times.powered_off_ms,
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What people see: live lines in a terminal, plain lines elsewhere, tables at the end.
 
 pub(crate) mod build;
+pub(crate) mod comparison;
 mod confusion;
 pub(crate) mod diagnosis;
 pub(crate) mod inspection;
@@ -10,7 +11,7 @@ mod medians;
 pub(crate) mod soft_versus_hard;
 pub(crate) mod summary;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use comfy_table::{ContentArrangement, Table, presets};
 

@@ -5,18 +5,12 @@ use std::time::Duration;
 
 use softoff_harness::image::GuestFamily;
 use softoff_harness::outcome::{Cause, Verdict};
-use softoff_harness::record::RunRecord;
-use softoff_harness::record::schema::ScenarioRecord;
+use softoff_harness::record::{RunRecord, ScenarioRecord};
+
+use softoff_harness::text::printable;
 
 use super::confusion::Confusion;
 use super::{live, medians, seconds, table};
-
-/// Whether a result says something of the guest: it was asked, and neither the host nor an unproven condition
-/// stands in between.
-pub(super) fn is_asked(result: &ScenarioRecord) -> bool {
-    let said = !matches!(result.verdict, Verdict::Inconclusive | Verdict::Infra | Verdict::Skipped);
-    said && result.last_phase.is_some()
-}
 
 fn disturbed(result: &ScenarioRecord) -> bool {
     result.host_pressure.as_ref().is_some_and(|p| p.disturbed)
@@ -84,6 +78,10 @@ pub(crate) fn render(run: &RunRecord) -> String {
         out.push_str(&format!(
             "\n~ {marked} timings were disturbed: the guest waited for a processor; --jobs 1 measures"
         ));
+    }
+    if !run.missing.is_empty() {
+        let missing: Vec<String> = run.missing.iter().take(20).map(|name| printable(name, 120)).collect();
+        out.push_str(&format!("\nmissing: {} planned results: {}", run.missing.len(), missing.join(", ")));
     }
     if run.results.iter().any(|r| r.image.family == GuestFamily::Reference) {
         out.push_str("\nreference results come from Softoff's reference guest; they are not Windows results");

@@ -6,14 +6,14 @@ use softoff_harness::record::schema::ScenarioRecord;
 use softoff_harness::scenario::ScenarioName;
 
 /// A run of these results.
-pub(super) fn run(results: impl IntoIterator<Item = ScenarioRecord>) -> RunRecord {
+pub(crate) fn run(results: impl IntoIterator<Item = ScenarioRecord>) -> RunRecord {
     let kept = include_str!("../../../harness/tests/data/run-schema-1.json");
     let kept: RunRecord = serde_json::from_str(kept).unwrap();
     RunRecord { results: results.into_iter().collect(), ..kept }
 }
 
 /// A result that was asked.
-pub(super) fn result(scenario: &str, repeat: u32, expected: Cause, named: Cause) -> ScenarioRecord {
+pub(crate) fn result(scenario: &str, repeat: u32, expected: Cause, named: Cause) -> ScenarioRecord {
     let kept = include_str!("../../../harness/tests/data/run-schema-1.json");
     let kept: RunRecord = serde_json::from_str(kept).unwrap();
     let mut result = kept.results.into_iter().next().unwrap();

@@ -21,7 +21,8 @@ use softoff_harness::warm::Missing;
 use tokio::sync::watch;
 
 use super::row::{Row, Samples, Side, Unit, figure};
-use crate::commands::run::{PREFLIGHT_LIMIT, warm_states};
+use crate::commands::run::PREFLIGHT_LIMIT;
+use crate::starts::warm_states;
 use crate::{host_tools, ui};
 
 /// What every such row needs; made once a bench.
@@ -59,18 +60,11 @@ impl Bench {
         let definition = softoff_scenarios::definitions_dir().join("control.toml");
         let scenario = Arc::new(softoff_harness::scenario::Scenario::load(&definition)?);
         let job = |repeat| Job {
-            scenario: scenario.clone(),
-            image: self.image.clone(),
-            accelerator: self.accelerator,
             repeat,
-            approved: None,
             // The budgets of a definition are for quiet hosts; here many machines share one on purpose.
             deadline_scale: 4.0,
-            full_deadline: false,
-            without_injection: false,
-            keep: false,
             start: start.clone(),
-            deadline: None,
+            ..Job::new(scenario.clone(), self.image.clone(), self.accelerator)
         };
         let store = RunStore::create(&host_tools::workspace().join("target/softoff/bench"))?;
         let (_stop, cancel) = watch::channel(false);

@@ -1,0 +1,73 @@
+//! Reports: what people and other programs look at after a run, made from its records alone.
+//!
+//! | file | for whom |
+//! |---|---|
+//! | `junit.xml` | CI servers |
+//! | `summary.md` | a GitHub step summary, a chat |
+//! | `report.html` | people: one file, offline |
+//!
+//! Everything that came from a guest, and everything in a record from another machine, is escaped.
+
+mod against;
+mod drawing;
+mod html;
+mod junit;
+mod nights;
+mod page;
+mod plot;
+pub mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::compare::Comparison;
+use crate::record::RunRecord;
+pub use nights::nights_svg;
+
+/// Name of the JUnit report.
+pub const JUNIT: &str = "junit.xml";
+/// Name of the Markdown summary.
+pub const SUMMARY: &str = "summary.md";
+/// Name of the page.
+pub const PAGE: &str = "report.html";
+
+/// Name of what the run says against its baseline.
+pub const COMPARISON: &str = "comparison.json";
+
+/// Writes all reports into the run's folder and returns the page's path.
+///
+/// With a `comparison`, it is shown too, and kept beside them.
+///
+/// # Errors
+/// When a file cannot be written; the record itself is not touched.
+pub fn write_all(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -> anyhow::Result<PathBuf> {
+    let write = |name: &str, text: String| {
+        let path = dir.join(name);
+        std::fs::write(&path, text)
+            .with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
+        anyhow::Ok(path)
+    };
+    write(JUNIT, junit::render(run)?)?;
+    write(SUMMARY, summary::render(run, comparison))?;
+    if let Some(comparison) = comparison {
+        write(COMPARISON, serde_json::to_string_pretty(comparison).context("writing JSON")?)?;
+    }
+    write(PAGE, html::render(dir, run, comparison)?)
+}
+
+/// The comparison that was kept beside a run's reports, if there is one.
+///
+/// # Errors
+/// When the file is there and is no comparison.
+pub fn kept_comparison(dir: &Path) -> anyhow::Result<Option<Comparison>> {
+    let path = dir.join(COMPARISON);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let what = || format!("{} is no comparison; remove it to report without", path.display());
+    serde_json::from_slice(&bytes).map(Some).with_context(what)
+}

@@ -1,0 +1,161 @@
+//! Running what was planned: the first round, retries, and more repeats while a comparison is undecided; then the
+//! record, its reports, and the history.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use softoff_harness::compare::{Comparison, compare};
+use softoff_harness::history::{HISTORY, History};
+use softoff_harness::host::HostFingerprint;
+use softoff_harness::machine::QEMU;
+use softoff_harness::record::past::Past;
+use softoff_harness::record::schema::{SCHEMA, ShardRef};
+use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
+use softoff_harness::report;
+use softoff_harness::run::{Job, Listener};
+use softoff_harness::schedule::{self, Machines};
+use softoff_harness::soft_versus_hard;
+use tokio::sync::watch;
+
+use crate::commands::run::Args;
+use crate::{host_tools, rounds, ui};
+
+/// A run and what it says against its baseline.
+pub(crate) struct Ran {
+    pub(crate) record: RunRecord,
+    pub(crate) comparison: Option<Comparison>,
+}
+
+/// Runs the jobs and writes everything there is to write of them.
+pub(crate) async fn run_all(
+    args: &Args,
+    jobs: Vec<Job>,
+    shard: Option<ShardRef>,
+    past: &Past,
+) -> anyhow::Result<Ran> {
+    let began = Instant::now();
+    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = HostFingerprint::collect(Path::new(QEMU))?;
+    let store = RunStore::create(&out(args))?;
+    let (stop, cancel) = watch::channel(false);
+    tokio::spawn(stop_on_ctrl_c(stop));
+    let batch = Batch {
+        machines: args.jobs,
+        past,
+        listener: ui::live::listener(),
+        store: &store,
+        cancel: cancel.clone(),
+    };
+    let (results, mut trouble) = batch.run(&jobs).await;
+    let mut record = RunRecord {
+        schema: SCHEMA,
+        id: store.id(),
+        started_at,
+        wall_ms: 0,
+        host,
+        // Also when a kept guest was ended on purpose: what never ran is missing.
+        interrupted: *cancel.borrow() && results.len() < jobs.len(),
+        shard,
+        merged: Vec::new(),
+        missing: Vec::new(),
+        results,
+    };
+    for _ in 0..args.retries {
+        let again = rounds::retries(&jobs, &record.results);
+        batch.add(&again, &mut record, &mut trouble).await;
+        rounds::mark_flaky(&mut record.results);
+    }
+    let comparison = batch.decide(args, &jobs, &mut record, &mut trouble).await?;
+    record.wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    store.write_run(&record)?;
+    soft_versus_hard::write(store.dir(), &record)?;
+    eprintln!("records: {}", store.dir().display());
+    let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
+    eprintln!("report:  {}", page.display());
+    // A run is a run, whether the history could be written or not.
+    if let Err(error) = History::open(&out(args).join(HISTORY)).and_then(|mut h| h.import(&record)) {
+        eprintln!("note: not taken into the history: {error:#}");
+    }
+    match trouble {
+        Some(error) => Err(error),
+        None => Ok(Ran { record, comparison }),
+    }
+}
+
+/// What is run together, under one limit.
+struct Batch<'a> {
+    machines: Machines,
+    past: &'a Past,
+    listener: Listener,
+    store: &'a RunStore,
+    cancel: watch::Receiver<bool>,
+}
+
+impl Batch<'_> {
+    /// Runs the jobs and returns their records in the jobs' order, and the first trouble.
+    async fn run(&self, jobs: &[Job]) -> (Vec<ScenarioRecord>, Option<anyhow::Error>) {
+        let (jobs, listener, cancel) = (jobs.to_vec(), &self.listener, self.cancel.clone());
+        let done = schedule::run_all(jobs, self.machines, self.past, self.store, listener, cancel).await;
+        let mut results = Vec::new();
+        let mut trouble = None;
+        for (_, result) in done {
+            match result {
+                Ok(record) => results.extend(record),
+                Err(e) => trouble = trouble.or(Some(e)),
+            }
+        }
+        (results, trouble)
+    }
+
+    /// Runs more jobs into a record.
+    async fn add(&self, jobs: &[Job], record: &mut RunRecord, trouble: &mut Option<anyhow::Error>) {
+        if jobs.is_empty() || *self.cancel.borrow() {
+            return;
+        }
+        let (results, more) = self.run(jobs).await;
+        record.interrupted |= *self.cancel.borrow() && results.len() < jobs.len();
+        record.results.extend(results);
+        *trouble = trouble.take().or(more);
+    }
+
+    /// Compares with the baseline; while something is undecided and repeats are left, runs more of it.
+    async fn decide(
+        &self,
+        args: &Args,
+        jobs: &[Job],
+        record: &mut RunRecord,
+        trouble: &mut Option<anyhow::Error>,
+    ) -> anyhow::Result<Option<Comparison>> {
+        let Some(dir) = &args.baseline else { return Ok(None) };
+        let base = read_run(dir)?;
+        let most = args.until_decided.unwrap_or(0);
+        let terms = args.floors.terms(rounds::looks(args.repeat, most));
+        loop {
+            let comparison = compare(&base, record, &terms);
+            let more = rounds::more_repeats(jobs, &record.results, &comparison, most);
+            if more.is_empty() || *self.cancel.borrow() || trouble.is_some() {
+                return Ok(Some(comparison));
+            }
+            eprintln!("undecided against the baseline: {} more repeats", more.len());
+            self.add(&more, record, trouble).await;
+        }
+    }
+}
+
+/// Where records go.
+pub(crate) fn out(args: &Args) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"))
+}
+
+/// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
+/// with us.
+async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
+    stop.send_replace(true);
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+}
