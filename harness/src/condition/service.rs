@@ -1,5 +1,7 @@
 //! The probe as a service: what several conditions put into a guest.
 
+use std::time::{Duration, Instant};
+
 use super::Proof;
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::Evidence;
@@ -15,6 +17,9 @@ pub(super) fn screen_waits_for_services(evidence: &Evidence) -> bool {
     let plain = evidence.last_screen_line_is(SHUTTING_DOWN) || evidence.last_screen_shows(STOPPING_SERVICES);
     plain && !evidence.last_screen_shows(BLOCKED_SHUTDOWN)
 }
+
+/// How long an automatic service may take to start once the desktop is there.
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// An auto-start service that takes its time when it is told to stop.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +57,19 @@ impl StandIn<'_> {
         values.into_iter().map(edit).collect()
     }
 
-    /// Proven by the service manager: the service runs.
+    /// Proven by the service manager: the service runs. One that is installed and not yet started is waited for: on a
+    /// busy host the desktop was seen ready before it.
     pub(super) async fn prove(&self, guest: &GuestDriver) -> Result<Proof, AgentError> {
-        let answer = guest.run("sc", &["query", self.name]).await?;
-        // The state's number and word are not localised (sc.exe prints `STATE : 4 RUNNING`).
-        let present = answer.stdout.contains("RUNNING");
+        let began = Instant::now();
+        let present = loop {
+            let answer = guest.run("sc", &["query", self.name]).await?;
+            // The state's number and word are not localised (sc.exe prints `STATE : 4 RUNNING`).
+            let runs = answer.stdout.contains("RUNNING");
+            if runs || answer.code != Some(0) || began.elapsed() > START_LIMIT {
+                break runs;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
         let evidence = format!("sc query {}: {}", self.name, if present { "RUNNING" } else { "not running" });
         Ok(Proof { present, evidence })
     }

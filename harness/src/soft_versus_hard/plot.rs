@@ -11,6 +11,8 @@ const RIGHT: f64 = 30.0;
 const WIDTH: f64 = 860.0;
 const TOP: f64 = 50.0;
 const LANE: f64 = 34.0;
+/// From one slanted name to the next.
+const NAME: f64 = 15.0;
 /// Room below for the axis and the arms' names.
 const BOTTOM: f64 = 130.0;
 
@@ -80,9 +82,14 @@ pub(super) fn svg(arms: &[Arm]) -> String {
             }
         }
     }
-    for arm in arms {
-        let Some(ended) = arm.ended else { continue };
-        let (at, below, name) = (x(ended.as_secs_f64()), axis + 30.0, escape(&arm.name));
+    let mut named: Vec<(f64, &str)> =
+        arms.iter().filter_map(|arm| Some((x(arm.ended?.as_secs_f64()), arm.name.as_str()))).collect();
+    named.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut free = 0.0;
+    for (at, name) in named {
+        // Names of arms that are close to each other stand side by side.
+        let (at, below, name) = (at.max(free), axis + 30.0, escape(name));
+        free = at + NAME;
         add(format_args!(
             "<text transform=\"translate({at:.1} {below}) rotate(-40)\" text-anchor=\"end\" font-size=\"11\">{name}</text>"
         ));

@@ -267,9 +267,8 @@ const QUIRKS: &[(&str, &str)] = &[
          unmounted; making and removing a file sets it again",
     ),
     (
-        "unflushed files stay in memory for two minutes",
-        "vm.dirty_expire_centisecs, so that a plug pulled late in an emulated shutdown still loses them; Windows' lazy \
-         writer has rules of its own",
+        "unflushed files stay in memory: vm.dirty_writeback_centisecs is 0",
+        "so that a pulled plug loses them however slow the host is; Windows' lazy writer has rules of its own",
     ),
 ];
 

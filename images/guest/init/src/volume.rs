@@ -48,10 +48,11 @@ fn check(partition: &Path) -> anyhow::Result<Option<u16>> {
     Ok(Some(mark.flags))
 }
 
-/// What nobody flushes stays in memory for two minutes instead of the kernel's thirty seconds: long enough for a
-/// plug that is pulled late in a shutdown under emulation. Windows' lazy writer works by rules of its own.
+/// What nobody flushes stays in memory: the kernel's periodic writeback is switched off. How long a program's unflushed
+/// work stays unwritten would else depend on how slow the emulating host is (seen: a guest that took two minutes from
+/// its boot to the pulled plug lost nothing). Windows' lazy writer works by rules of its own.
 fn keep_unflushed() {
-    if let Err(error) = std::fs::write("/proc/sys/vm/dirty_expire_centisecs", "12000") {
+    if let Err(error) = std::fs::write("/proc/sys/vm/dirty_writeback_centisecs", "0") {
         log::say(&format!("the kernel keeps its own time for unflushed files: {error}"));
     }
 }
