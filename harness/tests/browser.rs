@@ -1,6 +1,12 @@
 //! The report in a real browser: opened from a file, as people do, without a network.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "browser/chromium.rs"]
 mod chromium;
