@@ -127,7 +127,9 @@ impl Batch<'_> {
         trouble: &mut Option<anyhow::Error>,
     ) -> anyhow::Result<Option<Comparison>> {
         let Some(dir) = &args.baseline else { return Ok(None) };
-        let base = read_run(dir)?;
+        let mut base = read_run(dir)?;
+        // What was not chosen to run is no loss against the baseline; what was, and is not there, is.
+        base.results.retain(|r| rounds::is_of(jobs, r));
         let most = args.until_decided.unwrap_or(0);
         let terms = args.floors.terms(rounds::looks(args.repeat, most));
         loop {

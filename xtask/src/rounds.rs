@@ -19,6 +19,12 @@ fn job_name(job: &Job) -> Name {
     (job.scenario.name.0.clone(), job.image.manifest.name.clone())
 }
 
+/// Whether a result is of a scenario and image that these jobs run.
+pub(crate) fn is_of(jobs: &[Job], result: &ScenarioRecord) -> bool {
+    let name = name(result);
+    jobs.iter().any(|j| job_name(j) == name)
+}
+
 /// Numbers for new repeats: each scenario and image goes on where its results end.
 fn next_number(results: &[ScenarioRecord], of: &Name, taken: &mut BTreeMap<Name, u32>) -> u32 {
     let last = results.iter().filter(|r| name(r) == *of).map(|r| r.repeat).max().unwrap_or(0);
@@ -177,6 +183,7 @@ mod tests {
         let (base, head) = (both(Outcome::PoweredOff), both(Outcome::StillRunning));
         let comparison = compare(&base, &head, &Terms::default());
         let jobs = [job("control"), job("hard-power-off")];
+        assert!(is_of(&jobs, &head.results[0]) && !is_of(&jobs[1..], &head.results[0]));
         let added = more_repeats(&jobs, &head.results, &comparison, most);
         assert_eq!(added.len(), more);
         assert!(added.iter().all(|j| j.scenario.name.0 == "hard-power-off" && j.repeat > ran));

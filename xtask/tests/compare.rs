@@ -146,6 +146,15 @@ fn shards_come_together_and_what_is_missing_is_shown() {
     let summary = std::fs::read_to_string(out.join("latest/summary.md")).unwrap();
     assert!(summary.contains("Missing: 8 planned results"), "{summary}");
 
+    // A shard that was killed in its first scenario has left a start marker.
+    std::fs::remove_file(shards[1].join("run.json")).unwrap();
+    let died = shards[1].join("unresponsive-application-slow.reference.1");
+    std::fs::create_dir(&died).unwrap();
+    std::fs::write(died.join("started.json"), "{}").unwrap();
+    let (code, _, error) = merge(&[&shards[0], &shards[1]]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("0 results of it are whole") && error.contains("missing: 8"), "{error}");
+
     let (code, _, error) = merge(&[&shards[0], &shards[0]]);
     assert_eq!(code, 2, "{error}");
 }

@@ -100,7 +100,10 @@ fn merge(shards: &[PathBuf], out: Option<&Path>, json: bool) -> Result<(), Failu
 /// The folder itself if it is a run's, or the one run's folder in it, two levels down at most.
 fn run_folder(given: &Path) -> anyhow::Result<PathBuf> {
     let is_run = |dir: &Path| {
-        dir.join(record::RUN_JSON).exists() || record::scenario_dirs(dir).is_ok_and(|dirs| !dirs.is_empty())
+        // A shard that died has a start marker at least.
+        dir.join(record::RUN_JSON).exists()
+            || !record::unfinished(dir).is_empty()
+            || record::scenario_dirs(dir).is_ok_and(|dirs| !dirs.is_empty())
     };
     let below = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
