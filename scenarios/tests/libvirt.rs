@@ -61,7 +61,7 @@ impl End {
     async fn of(libvirt: &Libvirt, domain: &Domain<'_>, mut events: Events, told_before: usize) -> End {
         let events = events.until_stopped(END_LIMIT).await.unwrap();
         let state = libvirt.virsh(&["domstate", "--reason", NAME]).await.unwrap();
-        let told = probe_lines(domain).iter().skip(told_before).map(name).collect();
+        let told = domain.told().unwrap().iter().skip(told_before).map(name).collect();
         let disk = DiskImage::open(&domain.overlay()).unwrap();
         let volume = system_volume(&disk).unwrap().flags().unwrap();
         End { state, events, told, volume }
@@ -89,19 +89,11 @@ fn name(line: &ProbeLine) -> String {
     serde_json::to_value(line).unwrap().get("event").unwrap().as_str().unwrap().to_owned()
 }
 
-/// The whole lines on COM1 so far.
-fn probe_lines(domain: &Domain<'_>) -> Vec<ProbeLine> {
-    let bytes = std::fs::read(domain.com1()).unwrap();
-    let whole = bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n"));
-    let parse = |l: &[u8]| ProbeLine::parse(l).unwrap_or_else(|e| panic!("{e}: {}", l.escape_ascii()));
-    whole.map(parse).collect()
-}
-
 /// Waits for the guest's desktop; returns how many lines it has told until then.
 async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
     let began = Instant::now();
     loop {
-        let lines = probe_lines(domain);
+        let lines = domain.told().unwrap();
         if lines.iter().any(|l| matches!(l.event, ProbeEvent::DesktopReady { .. })) {
             return lines.len();
         }

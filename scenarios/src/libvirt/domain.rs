@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use softoff_guest_protocol::probe::ProbeLine;
 use softoff_harness::image::{Boot, Image};
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::{QEMU, overlay};
@@ -71,6 +72,15 @@ impl<'a> Domain<'a> {
     /// COM2: the guest's console.
     pub fn com2(&self) -> PathBuf {
         self.file("com2")
+    }
+
+    /// What the guest has told on COM1 so far, in whole lines. An error when a line is none of the protocol's.
+    pub fn told(&self) -> anyhow::Result<Vec<ProbeLine>> {
+        let bytes = std::fs::read(self.com1())
+            .with_context(|| format!("cannot read {}; was the domain started?", self.com1().display()))?;
+        let whole = bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n"));
+        let parse = |l: &[u8]| ProbeLine::parse(l).with_context(|| format!("on COM1: {}", l.escape_ascii()));
+        whole.map(parse).collect()
     }
 
     /// The definition. An error when libvirt has no words for the image's facts.
