@@ -3,6 +3,7 @@
 //! Its wheel from PyPI is enough: `avocado vt-bootstrap` would fetch test providers from GitHub, of which none is
 //! needed. The test is `avocado/softoff_control.py`, its machine `avocado/subtests.cfg`.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -60,11 +61,7 @@ impl Avocado<'_> {
             folder.path().join("subtests.cfg"),
             config(image, accelerator, folder.path(), &base)?,
         )?;
-        let mut guard = std::process::Command::new("sh");
-        guard.args(["-c", GUARD]).env("FOLDER", folder.path());
-        std::os::unix::process::CommandExt::process_group(&mut guard, 0);
-        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = guard.spawn().context("cannot start sh, which cleans up after avocado")?;
+        let guard = guard(folder.path())?;
         let avocado = Avocado { image, folder, programs, guard };
         avocado.link_root()?;
         Ok(avocado)
@@ -116,6 +113,14 @@ impl Drop for Avocado<'_> {
     }
 }
 
+fn guard(folder: &Path) -> anyhow::Result<std::process::Child> {
+    let mut guard = std::process::Command::new("sh");
+    // Its own group: Ctrl-C is not for it.
+    guard.args(["-c", GUARD]).env("FOLDER", folder).process_group(0);
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    guard.spawn().context("cannot start sh, which cleans up after avocado")
+}
+
 /// Whether a job's one test passed. Its exit code does not tell: it is 0 for a test that was skipped, too.
 fn passed(result: &Value) -> bool {
     result.pointer("/tests/0/status").and_then(Value::as_str) == Some("PASS")
@@ -153,7 +158,7 @@ fn fill(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(providers.join("softoff.ini"), ini)?;
     std::fs::create_dir_all(folder.join(".config/avocado"))?;
     let settings = format!(
-        "[datadir.paths]\nbase_dir = {}\ndata_dir = {}\nlogs_dir = {}\n",
+        "[datadir.paths]\nbase_dir = {}\ndata_dir = {}\nlogs_dir = {}\n[vt.qemu]\nmalloc_perturb = no\n",
         folder.join("avocado").display(),
         data.display(),
         folder.join("results").display()
@@ -215,5 +220,26 @@ mod tests {
         assert!(!passed(&Value::Null));
         assert_eq!(why(&Value::Null, b"a\nCommand not found\n"), "Command not found");
         assert_eq!(why(&Value::Null, b""), "no reason given");
+    }
+
+    #[test]
+    fn the_guard_ends_what_has_the_folder_for_its_home_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let sleep = |home: &Path| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("600").env("HOME", home);
+            process::die_with_thread(&mut command);
+            command.spawn().unwrap()
+        };
+        let mut inside = sleep(folder.path());
+        let mut outside = sleep(&folder.path().join("avocado"));
+        let mut guard = guard(folder.path()).unwrap();
+        drop(guard.stdin.take());
+        assert!(guard.wait().unwrap().success());
+        assert!(!inside.wait().unwrap().success());
+        assert!(outside.try_wait().unwrap().is_none());
+        assert!(!folder.path().exists());
+        outside.kill().unwrap();
+        outside.wait().unwrap();
     }
 }

@@ -1,7 +1,6 @@
 //! (g) The whole control scenario, from nothing to a recorded power-off with everything cleaned up: ours against
 //! what others do with the same image on the same accelerator, each from a cold boot, in turns.
 
-use anyhow::Context;
 use softoff_harness::record::schema::StartMode;
 
 use super::avocado::Avocado;
@@ -17,15 +16,19 @@ const WHAT: &str = "the whole control scenario, cold: ours / virsh with 1 s poll
 
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Row> {
     let (image, accelerator, samples) = bench.subject();
+    let unavailable = |why: anyhow::Error| Row::unavailable(NAME, WHAT, format!("virsh: {why:#}"));
     let virsh = match Virsh::start(image, accelerator).await {
         Ok(virsh) => virsh,
-        Err(why) => return Ok(Row::unavailable(NAME, WHAT, format!("virsh: {why:#}"))),
+        Err(why) => return Ok(unavailable(why)),
     };
     let mut avocado = Avocado::install(image, accelerator).await;
     let (mut ours, mut theirs, mut jobs) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..samples.min(MOST) {
         ours.extend(whole_control(bench, StartMode::Cold, 1).await?);
-        theirs.push(virsh.control().await.context("the control scenario by virsh")?);
+        match virsh.control().await {
+            Ok(time) => theirs.push(time),
+            Err(why) => return Ok(unavailable(why)),
+        }
         if let Ok(peer) = &avocado {
             match peer.control().await {
                 Ok(time) => jobs.push(time),

@@ -50,7 +50,7 @@ impl Virsh<'_> {
     }
 
     /// Our own readiness, looked for each second: the agent answers, and the session tells its desktop on COM1.
-    /// A press between the two was seen to be lost, and the comparison would be one with a failure.
+    /// A press at the agent's first answer was seen to end nothing within two minutes.
     async fn until_ready(&self) -> anyhow::Result<()> {
         const PING: [&str; 5] = ["qemu-agent-command", NAME, r#"{"execute":"guest-ping"}"#, "--timeout", "5"];
         let began = Instant::now();
