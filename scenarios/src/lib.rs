@@ -2,7 +2,9 @@
 //! (`snapshots/*.snap`).
 //!
 //! The suite in `tests/scenarios.rs` makes one test of each definition; `cargo xtask run` loads the same
-//! files and compares with the same snapshots.
+//! files and compares with the same snapshots. [`libvirt`] is what both are held against.
+
+pub mod libvirt;
 
 use std::path::{Path, PathBuf};
 

@@ -3,22 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "libvirt/daemon.rs"]
-mod daemon;
-#[path = "libvirt/domain.rs"]
-mod domain;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use daemon::{Events, Libvirt, Traces};
-use domain::{Domain, NAME};
 use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 use softoff_harness::disk::{DiskImage, VolumeFlags, system_volume};
 use softoff_harness::image::Image;
-use softoff_harness::machine::QEMU;
+use softoff_harness::machine::accel::Accelerator;
+use softoff_scenarios::libvirt::{Domain, Events, Libvirt, NAME, Traces};
 
 /// From the start to the desktop. 15 to 35 s were seen under TCG; two boots at once on a busy host need more.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
@@ -46,8 +40,11 @@ fn image() -> &'static Image {
     })
 }
 
-fn qemu() -> std::path::PathBuf {
-    softoff_images::tools::find(QEMU).expect("QEMU; `cargo xtask doctor` tells how to get it")
+/// A libvirtd and a domain of the image in its folder. Every host can emulate.
+async fn libvirt_with_domain() -> (Libvirt, Domain<'static>) {
+    let libvirt = Libvirt::start(Accelerator::Tcg).await.unwrap();
+    let domain = Domain::make(image(), Accelerator::Tcg, libvirt.folder().join("guest")).await.unwrap();
+    (libvirt, domain)
 }
 
 /// How a domain ended: libvirt's word, the guest's and the disk's.
@@ -62,9 +59,9 @@ struct End {
 impl End {
     /// Looks at everything, once the domain has stopped.
     async fn of(libvirt: &Libvirt, domain: &Domain<'_>, mut events: Events, told_before: usize) -> End {
-        let events = events.until_stopped(END_LIMIT).await;
-        let state = libvirt.virsh(&["domstate", "--reason", NAME]).await;
-        let told = probe_lines(domain).iter().skip(told_before).map(name).collect();
+        let events = events.until_stopped(END_LIMIT).await.unwrap();
+        let state = libvirt.virsh(&["domstate", "--reason", NAME]).await.unwrap();
+        let told = domain.told().unwrap().iter().skip(told_before).map(name).collect();
         let disk = DiskImage::open(&domain.overlay()).unwrap();
         let volume = system_volume(&disk).unwrap().flags().unwrap();
         End { state, events, told, volume }
@@ -92,30 +89,22 @@ fn name(line: &ProbeLine) -> String {
     serde_json::to_value(line).unwrap().get("event").unwrap().as_str().unwrap().to_owned()
 }
 
-/// The whole lines on COM1 so far.
-fn probe_lines(domain: &Domain<'_>) -> Vec<ProbeLine> {
-    let bytes = std::fs::read(domain.com1()).unwrap();
-    let whole = bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n"));
-    let parse = |l: &[u8]| ProbeLine::parse(l).unwrap_or_else(|e| panic!("{e}: {}", l.escape_ascii()));
-    whole.map(parse).collect()
-}
-
 /// Waits for the guest's desktop; returns how many lines it has told until then.
 async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
     let began = Instant::now();
     loop {
-        let lines = probe_lines(domain);
+        let lines = domain.told().unwrap();
         if lines.iter().any(|l| matches!(l.event, ProbeEvent::DesktopReady { .. })) {
             return lines.len();
         }
-        let state = libvirt.virsh(&["domstate", "--reason", NAME]).await;
+        let state = libvirt.virsh(&["domstate", "--reason", NAME]).await.unwrap();
         if state != "running (booted)" || began.elapsed() > BOOT_LIMIT {
             let console = std::fs::read(domain.com2()).unwrap_or_default();
             panic!(
                 "no desktop-ready on COM1 after {:?}; the domain is {state}; told so far {:?}; QEMU's log:\n{}\nconsole:\n{}",
                 began.elapsed(),
                 lines.iter().map(name).collect::<Vec<_>>(),
-                libvirt.log(&format!("cache/libvirt/qemu/log/{NAME}.log")),
+                libvirt.qemu_log(),
                 String::from_utf8_lossy(&console)
             );
         }
@@ -125,13 +114,12 @@ async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
 
 /// Boots a domain to its desktop, ends it by `virsh WORDS DOMAIN`, and looks.
 async fn end_by(words: &[&str]) -> End {
-    let libvirt = Libvirt::start().await;
-    let domain = Domain::make(image(), libvirt.folder().join("guest"), qemu()).await;
-    let events = libvirt.run(NAME, &domain.xml(), &libvirt.folder().join("guest")).await;
+    let (libvirt, domain) = libvirt_with_domain().await;
+    let events = libvirt.run(&domain).await.unwrap();
     let told = until_desktop(&libvirt, &domain).await;
-    let traces = libvirt.traces();
+    let traces = libvirt.traces().unwrap();
     assert_eq!(traces.left().len(), 3, "libvirtd, QEMU and the folder: {traces:?}");
-    libvirt.virsh(&[words, &[NAME]].concat()).await;
+    libvirt.virsh(&[words, &[NAME]].concat()).await.unwrap();
     let end = End::of(&libvirt, &domain, events, told).await;
     println!("{words:?}: {end:?}");
     drop(libvirt);
@@ -203,10 +191,9 @@ async fn nothing_is_left_of_a_failed_or_killed_test() {
 }
 
 async fn be_a_broken_test(fails: bool) {
-    let libvirt = Libvirt::start().await;
-    let domain = Domain::make(image(), libvirt.folder().join("guest"), qemu()).await;
-    let _events = libvirt.run(NAME, &domain.xml(), &libvirt.folder().join("guest")).await;
-    let traces = libvirt.traces();
+    let (libvirt, domain) = libvirt_with_domain().await;
+    let _events = libvirt.run(&domain).await.unwrap();
+    let traces = libvirt.traces().unwrap();
     println!("\nfolder={}", traces.folder.display());
     traces.pids.iter().for_each(|pid| println!("pid={pid}"));
     println!("end");

@@ -215,10 +215,11 @@ pub(super) async fn parallel(bench: &Bench) -> anyhow::Result<Row> {
     Ok(Row { samples: runs as usize, ..row }.goal("at least 80 % at 2", two >= 0.8).note(note))
 }
 
-/// The whole control scenario, warm and cold, for the comparison with peers.
-pub(super) async fn whole_control(bench: &Bench) -> anyhow::Result<(Samples, Samples)> {
-    let wall = |done: &[Done]| done.iter().map(|d| Duration::from_millis(d.record.wall_ms)).collect();
-    let warm = bench.warm(bench.samples).await?;
-    let cold = bench.control(Start::Cold, (bench.samples / 3).clamp(3, 10), Machines::Exactly(1)).await?;
-    Ok((wall(&warm), wall(&cold)))
+/// The whole control scenario, for the comparison with peers: from nothing to the record, clean-up included.
+pub(super) async fn whole_control(bench: &Bench, mode: StartMode, times: u32) -> anyhow::Result<Samples> {
+    let done = match mode {
+        StartMode::Warm => bench.warm(times).await?,
+        StartMode::Cold => bench.control(Start::Cold, times, Machines::Exactly(1)).await?,
+    };
+    Ok(done.iter().map(|d| Duration::from_millis(d.record.wall_ms)).collect())
 }

@@ -1,9 +1,12 @@
 //! `cargo xtask bench`
 
+mod avocado;
+mod control;
 mod machines;
 mod python;
 mod qmp_rtt;
 mod row;
+mod virsh;
 
 use std::sync::Arc;
 
@@ -51,6 +54,8 @@ enum Name {
     Parallel,
     /// Memory of the harness for each running machine
     Memory,
+    /// The whole control scenario: ours against virsh scripting and avocado-vt
+    ControlVsPeer,
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
@@ -92,5 +97,6 @@ async fn measure(name: Name, bench: Option<Arc<Bench>>) -> anyhow::Result<Row> {
         Name::RecordLatency => machines::latency(machines()?).await,
         Name::Parallel => machines::parallel(machines()?).await,
         Name::Memory => machines::memory(machines()?).await,
+        Name::ControlVsPeer => control::measure(machines()?).await,
     }
 }
