@@ -117,8 +117,18 @@ pub(crate) fn stopped(how: How) {
 fn append(event: &Event) {
     let mut guard = lock();
     let Some(system) = guard.as_mut() else { return };
-    let written =
-        system.append(event).map_err(anyhow::Error::from).and_then(|_| Ok(system.file().sync_all()?));
+    let written = (|| {
+        let before = system.file().metadata()?.len();
+        system.append(event)?;
+        // An event in a chunk that is there already changes content only: flushed without fsync, the volume stays
+        // marked as in use all the while, also when the plug is pulled in this moment.
+        if system.file().metadata()?.len() == before {
+            volume::flush_content(system.file())?;
+        } else {
+            system.file().sync_all()?;
+        }
+        anyhow::Ok(())
+    })();
     drop(guard);
     worked("an event was not written", written);
     volume::mark_in_use();

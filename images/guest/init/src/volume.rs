@@ -78,6 +78,20 @@ fn try_mark() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Flushes a file's content, not its size or its name, past ntfs3 and so without taking the mark away.
+pub(crate) fn flush_content(file: &File) -> anyhow::Result<()> {
+    use std::os::fd::AsRawFd;
+    let all = nix::libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | nix::libc::SYNC_FILE_RANGE_WRITE
+        | nix::libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: sync_file_range(2) takes numbers only, and the descriptor is open as long as `file` is borrowed.
+    if unsafe { nix::libc::sync_file_range(file.as_raw_fd(), 0, 0, all) } != 0 {
+        return Err(io::Error::last_os_error()).context("writing a file's content");
+    }
+    // What the disk itself still holds back.
+    File::open(block::system_partition()?)?.sync_all().context("flushing the disk")
+}
+
 /// Writes a file and flushes it with its name, as FlushFileBuffers does on Windows. [`mark_in_use`] must follow.
 ///
 /// Flushed after it was closed: closing gives back what ntfs3 allocated in advance, and a record on the disk that still
