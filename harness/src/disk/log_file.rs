@@ -119,14 +119,14 @@ fn with_fixups(page: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
 
     /// A restart page with its fixups.
-    fn page(magic: &[u8; 4], lsn: u64, users: u16, flags: u16) -> Vec<u8> {
+    pub(crate) fn page(magic: &[u8; 4], lsn: u64, users: u16, flags: u16) -> Vec<u8> {
         let mut page = vec![0u8; PAGE];
         page[..4].copy_from_slice(magic);
         page[4..6].copy_from_slice(&30u16.to_le_bytes());

@@ -17,17 +17,20 @@ mod cells;
 mod error;
 pub mod event_log;
 pub mod fat;
+mod file_bytes;
 mod hive;
 mod hive_log;
 mod image;
 pub mod lock;
 mod log_file;
+mod marks;
 mod partition;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod value;
 mod view;
 mod volume;
 
@@ -36,10 +39,11 @@ pub use hive::{HiveCondition, HiveState, hive_condition};
 pub(crate) use image::WritableOverlay;
 pub use image::{DiskImage, ImageFormat, Layer, backing_file};
 pub use log_file::JournalState;
+pub use marks::{Entry, HibernationFile, VolumeFlags};
 pub use partition::{Partition, PartitionKind, partitions};
 pub use registry::{Hive, RegistryValue, read_value};
 pub use view::View;
-pub use volume::{Entry, HibernationFile, Volume, VolumeFlags};
+pub use volume::Volume;
 
 /// First bytes of a BitLocker volume, in the place where NTFS has its name.
 pub(crate) const BITLOCKER: [u8; 8] = *b"-FVE-FS-";

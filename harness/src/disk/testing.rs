@@ -54,6 +54,7 @@ pub(crate) fn hive_with_room(values: &[(&str, &str, RegistryValue)]) -> Vec<u8> 
 }
 
 pub(crate) use super::hive_log::tests::new_log;
+pub(crate) use super::log_file::tests::page as restart_page;
 
 /// Sets the checksum of a hive's base block.
 pub(crate) fn base_block_sum(hive: &mut [u8]) {

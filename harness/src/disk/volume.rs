@@ -1,7 +1,6 @@
 //! An NTFS volume: its flags, its files, and where their bytes lie on the disk.
 
-use std::fmt;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,12 +12,10 @@ use ntfs::{
     NtfsReadSeek,
 };
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::cells::Bytes;
 use super::error::{DiskError, guarded};
+use super::file_bytes::FileBytes;
 use super::image::DiskImage;
+use super::marks::{Entry, HibernationFile, VolumeFlags};
 use super::view::View;
 
 /// What finding one file may read: folders of 100 000 files stay well below it.
@@ -31,57 +28,6 @@ const MAX_RUNS: usize = 4096;
 const MAX_RECORD: u32 = 64 << 10;
 /// Offsets in an attribute's header with a non-resident value: size, and initialised size.
 const INITIALIZED_SIZE_AT: usize = 0x38;
-
-/// The flag word of `$VOLUME_INFORMATION`, as it stands in $MFT record 3 (`$Volume`).
-///
-/// Read from $MFT and never from $MFTMirr: the Linux driver ntfs3 writes only the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VolumeFlags(pub u16);
-
-impl VolumeFlags {
-    /// The bit that asks for chkdsk. ntfs3 sets it while the volume is mounted; Windows sets it only when
-    /// it has seen damage, so that a pulled plug often leaves it clear.
-    pub const DIRTY: u16 = 0x0001;
-
-    /// Whether the volume is marked dirty.
-    pub fn is_dirty(self) -> bool {
-        self.0 & VolumeFlags::DIRTY != 0
-    }
-}
-
-impl fmt::Display for VolumeFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0x{:04x} ({})", self.0, if self.is_dirty() { "dirty" } else { "clean" })
-    }
-}
-
-/// What `\hiberfil.sys` says by its first four bytes (fact sheet C.3; letter case varies).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum HibernationFile {
-    /// There is none.
-    Absent,
-    /// Zeros: nothing is saved in it.
-    Empty,
-    /// `WAKE`: it was resumed from, and is spent.
-    Spent,
-    /// `HIBR`, `RSTR` or `HORM`: a system is asleep in it. The volume is not what that system has in
-    /// memory, so nothing may be written to it.
-    Live,
-    /// Something else.
-    Unknown([u8; 4]),
-}
-
-/// A file or folder in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Size in bytes as the folder has it, which may lag behind the file.
-    pub size: u64,
-    /// Whether it is a folder.
-    pub is_folder: bool,
-}
 
 /// An NTFS volume on a disk image, read-only.
 #[derive(Debug)]
@@ -269,12 +215,11 @@ impl Volume {
     /// A file for random access. Its bytes are read from where they lie; only where that cannot be, it is taken
     /// into memory.
     pub(crate) fn file_bytes(&self, path: &str) -> Result<FileBytes, DiskError> {
-        let content = match self.data_runs(path) {
-            Ok(runs) => Content::OnDisk { disk: self.disk.clone(), runs },
-            Err(DiskError::Storage { .. }) => Content::InMemory(self.read_file(path, MAX_IN_MEMORY)?),
-            Err(error) => return Err(error),
-        };
-        Ok(FileBytes(content))
+        match self.data_runs(path) {
+            Ok(runs) => Ok(FileBytes::OnDisk { disk: self.disk.clone(), runs }),
+            Err(DiskError::Storage { .. }) => Ok(FileBytes::InMemory(self.read_file(path, MAX_IN_MEMORY)?)),
+            Err(error) => Err(error),
+        }
     }
 
     /// What `\hiberfil.sys` holds.
@@ -368,49 +313,6 @@ impl Volume {
         let result = guarded(|| work(&mut view))
             .and_then(|done| done.map_err(|e| e.to_string()).and_then(|done| done));
         result.map_err(|why| ntfs_error(self.disk.path(), self.start(), doing, why))
-    }
-}
-
-/// The bytes of a file, in file order.
-pub(crate) struct FileBytes(Content);
-
-enum Content {
-    OnDisk { disk: DiskImage, runs: Vec<Range<u64>> },
-    InMemory(Vec<u8>),
-}
-
-impl Bytes for FileBytes {
-    fn len(&self) -> u64 {
-        match &self.0 {
-            Content::OnDisk { runs, .. } => runs.iter().map(|run| run.end - run.start).sum(),
-            Content::InMemory(bytes) => bytes.len() as u64,
-        }
-    }
-
-    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let (disk, runs) = match &self.0 {
-            Content::OnDisk { disk, runs } => (disk, runs),
-            Content::InMemory(bytes) => return bytes.as_slice().read_at(at, buffer),
-        };
-        let (mut skip, mut done) = (at, 0usize);
-        for run in runs {
-            let length = run.end - run.start;
-            let rest = buffer.len() - done;
-            if rest == 0 {
-                break;
-            }
-            if skip >= length {
-                skip -= length;
-                continue;
-            }
-            let take = rest.min(usize::try_from(length - skip).unwrap_or(usize::MAX));
-            if let Some(part) = buffer.get_mut(done..done + take) {
-                disk.read_exact_at(part, run.start + skip)?;
-            }
-            done += take;
-            skip = 0;
-        }
-        if done < buffer.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 }
 

@@ -24,6 +24,11 @@ pub enum Refusal {
     /// The volume is marked dirty.
     #[error("its NTFS volume is marked dirty, flags {0}; next: boot the guest, let chkdsk run, shut it down")]
     DirtyVolume(VolumeFlags),
+    /// The journal was left open: what is replayed from it at the next mount is not on the volume yet.
+    #[error(
+        "its NTFS journal ($LogFile) was left open: the volume was not dismounted; next: boot the guest and shut it down"
+    )]
+    OpenJournal,
     /// A hive's logs hold what the hive does not; an edit would lose it.
     #[error("hive `{hive}` is dirty (sequence numbers {sequence_1} and {sequence_2}, checksum {}); next: boot the guest and shut it down", if *checksum_ok { "right" } else { "wrong" })]
     DirtyHive {

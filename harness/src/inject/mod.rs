@@ -24,8 +24,8 @@ pub use remedy::{powershell, reg_file};
 
 use crate::disk::registry::{MAX_HIVE, plan_keys, values_in};
 use crate::disk::{
-    DiskError, DiskImage, HibernationFile, Hive, HiveState, RegistryValue, Volume, WritableOverlay,
-    backing_file, lock, system_volume,
+    DiskError, DiskImage, HibernationFile, Hive, HiveState, JournalState, RegistryValue, Volume,
+    WritableOverlay, backing_file, lock, system_volume,
 };
 
 /// Granularity of writing: only blocks that differ are written, so that the overlay stays small.
@@ -128,6 +128,9 @@ fn check_volume(overlay: &Path, volume: &Volume) -> Result<(), InjectError> {
     let flags = volume.flags()?;
     if flags.is_dirty() {
         return refused(overlay, Refusal::DirtyVolume(flags));
+    }
+    if JournalState::read(volume)? == JournalState::NotClean {
+        return refused(overlay, Refusal::OpenJournal);
     }
     match volume.hibernation_file()? {
         HibernationFile::Absent | HibernationFile::Empty | HibernationFile::Spent => Ok(()),

@@ -9,7 +9,8 @@ use rstest::rstest;
 use super::*;
 use crate::disk::read_value;
 use crate::disk::testing::{
-    VOLUME_AT, VOLUME_SIZE, hive, hive_with_room, overlay_disk, patch, run, sample, scratch, set_volume_flags,
+    VOLUME_AT, VOLUME_SIZE, hive, hive_with_room, overlay_disk, patch, restart_page, run, sample, scratch,
+    set_volume_flags,
 };
 use crate::image::Sha256Hex;
 
@@ -151,6 +152,26 @@ fn a_disk_in_use_by_a_sleeping_or_broken_system_is_refused(
         other => panic!("{other:?}"),
     }
     assert_eq!(Sha256Hex::of_file(&overlay).unwrap(), before);
+}
+
+#[test]
+fn a_volume_that_was_not_dismounted_is_refused() {
+    let dir = scratch();
+    let (base, overlay) = overlay_disk(dir.path(), hive_with_room(&values()), &[]);
+    let raw = dir.path().join("disk.raw");
+    let disk = DiskImage::open(&raw).unwrap();
+    let journal = system_volume(&disk).unwrap().data_runs(r"\$LogFile").unwrap()[0].start;
+    drop(disk);
+    for (users, refuse) in [(0, true), (0xffff, false)] {
+        patch(&raw, journal, &restart_page(b"RSTR", 9, users, 0));
+        let convert = ["convert", "-O", "qcow2", raw.to_str().unwrap(), base.to_str().unwrap()];
+        run("qemu-img", "qemu-utils", &convert);
+        let result = apply(&overlay, &[], &[edit(CONTROL, "x", RegistryValue::Dword(1))]);
+        match refuse {
+            true => assert_eq!(refusal(result), Refusal::OpenJournal),
+            false => assert!(result.is_ok(), "{result:?}"),
+        }
+    }
 }
 
 #[test]
