@@ -1,7 +1,6 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
 mod batch;
-mod bench_inspect;
 mod commands;
 mod confirm;
 mod host_tools;

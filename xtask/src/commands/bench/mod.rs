@@ -2,6 +2,8 @@
 
 mod avocado;
 mod control;
+mod disk_peers;
+mod inspect;
 mod machines;
 mod python;
 mod qmp_rtt;
@@ -54,6 +56,8 @@ enum Name {
     Parallel,
     /// Memory of the harness for each running machine
     Memory,
+    /// Reading a stopped disk: ours against guestfish and qemu-nbd
+    Inspect,
     /// The whole control scenario: ours against virsh scripting and avocado-vt
     ControlVsPeer,
 }
@@ -92,6 +96,10 @@ async fn measure(name: Name, bench: Option<Arc<Bench>>) -> anyhow::Result<Row> {
     let machines = || bench.context("no machine was prepared");
     match name {
         Name::QmpRtt => qmp_rtt::measure().await,
+        Name::Inspect => {
+            let samples = machines()?.subject().2;
+            tokio::task::spawn_blocking(move || inspect::measure(samples)).await?
+        }
         Name::WarmStart => machines::warm_start(machines()?).await,
         Name::Overhead => machines::overheads(machines()?).await,
         Name::RecordLatency => machines::latency(machines()?).await,

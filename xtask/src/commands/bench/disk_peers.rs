@@ -14,7 +14,7 @@ use crate::host_tools;
 
 /// What a peer's runs took, or why there are none.
 #[derive(Debug)]
-pub(crate) enum Peer {
+pub(super) enum Peer {
     /// Wall time of each run.
     Measured(Vec<Duration>),
     /// Why it could not be measured here.
@@ -23,13 +23,13 @@ pub(crate) enum Peer {
 
 /// All sides, measured one after another on the same disk.
 #[derive(Debug)]
-pub(crate) struct Comparison {
+pub(super) struct Comparison {
     /// `cargo xtask inspect DISK --json`, release build, the program alone.
-    pub(crate) ours: Vec<Duration>,
+    pub(super) ours: Vec<Duration>,
     /// `guestfish --ro`, which copies the same files out and parses none of them.
-    pub(crate) guestfish: Peer,
+    pub(super) guestfish: Peer,
     /// `qemu-nbd` and ntfs-3g, which do the same.
-    pub(crate) qemu_nbd: Peer,
+    pub(super) qemu_nbd: Peer,
 }
 
 /// The files that ours reads and judges; the peers only copy them.
@@ -41,7 +41,7 @@ const FILES: [&str; 3] = [
 
 /// Makes the disk, installs what is missing where that may be done, and measures. Our side runs `samples` times, each
 /// peer up to 3 times.
-pub(crate) fn measure(samples: u32) -> anyhow::Result<Comparison> {
+pub(super) fn measure(samples: u32) -> anyhow::Result<Comparison> {
     let dir = tempfile::tempdir().context("making a folder; is the disk full?")?;
     eprintln!("making a disk of 10 GiB");
     let disk = softoff_images::measure_disk::build(dir.path())?;
