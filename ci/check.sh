@@ -6,9 +6,13 @@ cd "$(dirname "$0")/.."
 tools=target/ci-tools
 stamp=$tools/$(cat ci/tools/requirements.txt ci/tools/package.json | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
-    for need in node npm python3; do
-        command -v "$need" > /dev/null || { echo "$need is missing: apt-get install nodejs npm python3-venv" >&2; exit 3; }
-    done
+    if ! command -v node npm python3 > /dev/null || ! python3 -c 'import ensurepip' 2> /dev/null; then
+        packages="nodejs npm python3-venv"
+        [ "$(id -u)" = 0 ] || { echo "missing here: sudo apt-get install --no-install-recommends $packages" >&2; exit 3; }
+        apt-get update -q
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+    fi
     rm -rf "$tools"
     mkdir -p "$tools"
     python3 -m venv "$tools/python"

@@ -7,7 +7,6 @@
 //! for one ([`crate::pressure`]). Memory is the other limit: a machine starts when what it had in earlier runs is
 //! free, and all that run may still grow.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::image::Boot;
 use crate::machine::accel::Accelerator;
 use crate::record::past::Past;
 use crate::record::{RunStore, ScenarioRecord};
-use crate::run::{Job, JobName, Listener, RunEvent, Stage, run_scenario};
+use crate::run::{Job, Listener, RunEvent, Stage, run_scenario};
 
 /// How many machines run at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +133,40 @@ impl Places {
     }
 }
 
+/// Lets no more scenarios work at a time than its host can bear; for callers that bring their own tasks.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    places: Places,
+}
+
+impl Gate {
+    /// A gate before this host, as it is now.
+    pub fn new(machines: Machines) -> Gate {
+        Gate { places: Places::of(machines, Host::now()) }
+    }
+
+    /// Waits for room, then runs the job. `expected_mib`: what its machine will take, see [`memory_mib`]. `entered` is
+    /// told when there is room.
+    pub async fn run(
+        &self,
+        job: &Job,
+        expected_mib: u64,
+        store: &RunStore,
+        listener: &Listener,
+        mut cancel: watch::Receiver<bool>,
+        entered: impl FnOnce(),
+    ) -> anyhow::Result<Option<ScenarioRecord>> {
+        let taken = tokio::select! {
+            taken = self.places.take(expected_mib) => taken,
+            _ = cancel.wait_for(|c| *c) => None,
+        };
+        entered();
+        let Some((_machine, work)) = taken else { return Ok(None) };
+        let listener = sharing(listener.clone(), work, self.places.shares);
+        run_scenario(job, store, &listener, cancel).await
+    }
+}
+
 /// Runs jobs in the order of [`order`]; results come back by the jobs' numbers. A job that was cancelled has none,
 /// one whose engine failed an error.
 pub async fn run_all(
@@ -144,57 +177,37 @@ pub async fn run_all(
     listener: &Listener,
     cancel: watch::Receiver<bool>,
 ) -> Vec<(usize, anyhow::Result<Option<ScenarioRecord>>)> {
-    let places = Places::of(machines, Host::now());
-    let working: Arc<Mutex<HashMap<JobName, OwnedSemaphorePermit>>> = Arc::default();
-    let listener = sharing(listener.clone(), working.clone(), places.shares);
+    let gate = Gate::new(machines);
     let mut running = JoinSet::new();
     let order = order(&jobs, past);
     let mut jobs: Vec<Option<Job>> = jobs.into_iter().map(Some).collect();
-    let (turn, turns) = (Arc::new(tokio::sync::Mutex::new(())), order.len());
-    tracing::debug!(turns, "scheduling");
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     for number in order {
         let Some(job) = jobs.get_mut(number).and_then(Option::take) else { continue };
         let mib = memory_mib(&job, past);
         // In order: the next one waits for its room only when this one has its own.
         let queue = turn.clone().lock_owned().await;
-        let (places, store, listener) = (places.clone(), store.clone(), listener.clone());
-        let (working, mut stop, cancel) = (working.clone(), cancel.clone(), cancel.clone());
+        let (gate, store, listener, cancel) = (gate.clone(), store.clone(), listener.clone(), cancel.clone());
         running.spawn(async move {
-            let taken = tokio::select! {
-                taken = places.take(mib) => taken,
-                _ = stop.wait_for(|c| *c) => None,
-            };
-            drop(queue);
-            let Some((_machine, work)) = taken else { return (number, Ok(None)) };
-            let name = job.name();
-            working.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), work);
-            let result = run_scenario(&job, &store, &listener, cancel).await;
-            working.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-            (number, result)
+            let entered = move || drop(queue);
+            (number, gate.run(&job, mib, &store, &listener, cancel, entered).await)
         });
     }
     let mut results = Vec::new();
     while let Some(done) = running.join_next().await {
-        match done {
-            Ok(done) => results.push(done),
-            Err(e) => results.push((usize::MAX, Err(anyhow::anyhow!("a scenario's task ended badly: {e}")))),
-        }
+        let bad = |e| (usize::MAX, Err(anyhow::anyhow!("a scenario's task ended badly: {e}")));
+        results.push(done.unwrap_or_else(bad));
     }
     results.sort_by_key(|(number, _)| *number);
     results
 }
 
-/// The same listener, which also hears when a guest is quiet.
-fn sharing(
-    listener: Listener,
-    working: Arc<Mutex<HashMap<JobName, OwnedSemaphorePermit>>>,
-    shares: bool,
-) -> Listener {
+/// The same listener, which holds a guest's place to work and gives it back when the guest is quiet, or with itself.
+fn sharing(listener: Listener, work: OwnedSemaphorePermit, shares: bool) -> Listener {
+    let work = Mutex::new(Some(work));
     Arc::new(move |event: RunEvent| {
-        if let RunEvent::Stage { job, stage: Stage::Quiet } = &event
-            && shares
-        {
-            working.lock().unwrap_or_else(PoisonError::into_inner).remove(job);
+        if shares && matches!(&event, RunEvent::Stage { stage: Stage::Quiet, .. }) {
+            work.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         listener(event);
     })
@@ -243,18 +256,19 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_guest_gives_its_place_back_and_only_then() {
         use crate::outcome::Phase;
+        use crate::run::JobName;
         use crate::scenario::ScenarioName;
         let work = Arc::new(Semaphore::new(1));
         let job = JobName { scenario: ScenarioName("a".into()), image: "b".into(), repeat: 1 };
         for (shares, left) in [(true, 1), (false, 0)] {
             let permit = work.clone().acquire_owned().await.unwrap();
-            let working = Arc::new(Mutex::new(HashMap::from([(job.clone(), permit)])));
-            let listener = sharing(Arc::new(|_| {}), working.clone(), shares);
+            let listener = sharing(Arc::new(|_| {}), permit, shares);
             listener(RunEvent::Stage { job: job.clone(), stage: Stage::Waiting(Phase::Reacted) });
             assert_eq!(work.available_permits(), 0);
             listener(RunEvent::Stage { job: job.clone(), stage: Stage::Quiet });
             assert_eq!(work.available_permits(), left);
-            working.lock().unwrap().clear();
+            drop(listener);
+            assert_eq!(work.available_permits(), 1);
         }
     }
 }

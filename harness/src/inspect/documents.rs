@@ -6,6 +6,7 @@ use softoff_guest_protocol::document::{Document, FOLDER, Kind};
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use crate::disk::{DiskError, Volume};
+pub use crate::timeline::Written;
 use crate::timeline::{Observation, Seen};
 
 /// Documents of a kind that are looked for.
@@ -13,19 +14,12 @@ const MAX_DOCUMENTS: u32 = 1000;
 /// Largest document that is read.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// How many documents the guest said it wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
-    /// Flushed to the disk.
-    pub flushed: u32,
-    /// Left to the system's cache.
-    pub unflushed: u32,
-}
-
 impl Written {
     /// What the guest said in its newest boot.
     pub fn from_timeline(observations: &[Observation]) -> Option<Written> {
         observations.iter().rev().find_map(|o| match &o.what {
+            // Written before the state was saved.
+            Seen::StateLoaded { documents, .. } => *documents,
             Seen::Probe(line) => match line.event {
                 ProbeEvent::DocumentsWritten { flushed, unflushed } => Some(Written { flushed, unflushed }),
                 _ => None,

@@ -9,7 +9,7 @@ use crate::machine::command_line::{Firmware, Memory, Plan, Sockets, arguments};
 use crate::machine::firmware;
 
 /// Version of what is saved and how; another one means other states.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The identity of a machine that a state was saved of: a hash over image, devices, CPU, QEMU and accelerator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

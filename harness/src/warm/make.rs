@@ -16,7 +16,7 @@ use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
 use crate::outcome::Outcome;
 use crate::readiness::{NotReady, until_ready};
-use crate::timeline::{Seen, Timeline};
+use crate::timeline::{Seen, Timeline, Written};
 
 /// Name prefix of a state that is being made.
 pub(super) const PREFIX: &str = ".making-";
@@ -95,7 +95,7 @@ async fn boot_and_save(
     let screen = saved?;
     let work = work.to_owned();
     let facts = key.facts.clone();
-    let spoken = spoken(&timeline);
+    let (spoken, documents) = (spoken(&timeline), Written::from_timeline(&timeline.snapshot()));
     tokio::task::spawn_blocking(move || {
         let registry = disk::DiskImage::open(&overlay).and_then(|image| {
             let volume = disk::system_volume(&image)?;
@@ -103,7 +103,7 @@ async fn boot_and_save(
         });
         let hashed = |name: &str| Ok((name.to_owned(), content_hash(&work.join(name))?));
         let files = [MEMORY, DEVICES, DISK].into_iter().map(hashed).collect::<anyhow::Result<_>>()?;
-        let manifest = StateManifest { facts, base, boot_ms, files, screen, spoken, registry: registry.ok() };
+        let manifest = StateManifest { facts, base, boot_ms, files, screen, spoken, documents, registry: registry.ok() };
         let path = work.join(MANIFEST);
         std::fs::write(&path, serde_json::to_vec_pretty(&manifest)?)
             .with_context(|| format!("cannot write {}", path.display()))

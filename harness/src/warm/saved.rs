@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::key::StateKey;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::Sha256Hex;
+use crate::timeline::Written;
 
 pub(super) const MANIFEST: &str = "state.json";
 pub(super) const MEMORY: &str = "memory";
@@ -53,6 +54,8 @@ pub(super) struct StateManifest {
     pub(super) screen: Sha256Hex,
     /// Numbers of the probe lines so far.
     pub(super) spoken: Vec<Spoken>,
+    /// The documents that the guest had written.
+    pub(super) documents: Option<Written>,
     /// What the registry on its disk says; `None` when it could not be read.
     pub(super) registry: Option<RegistryFacts>,
 }
@@ -68,6 +71,7 @@ pub struct SavedState {
     /// Hash of the picture on the screen when it was saved.
     pub(super) screen: Sha256Hex,
     pub(super) spoken: Vec<Spoken>,
+    pub(super) documents: Option<Written>,
     /// What the registry on its disk says.
     pub registry: Option<RegistryFacts>,
     stamps: Vec<Stamp>,
@@ -127,6 +131,7 @@ impl SavedState {
             boot_ms: manifest.boot_ms,
             screen: manifest.screen,
             spoken: manifest.spoken,
+            documents: manifest.documents,
             registry: manifest.registry,
             stamps,
         }))

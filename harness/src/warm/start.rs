@@ -54,7 +54,7 @@ pub(crate) async fn start(
     };
     let mut machine = Machine::prepare(config, folder, timeline.clone()).await?;
     migration::load(&machine.qmp, folder.path(), &state.devices()).await?;
-    timeline.add(Source::Host, Seen::StateLoaded { state: state.id.clone() });
+    timeline.add(Source::Host, Seen::StateLoaded { state: state.id.clone(), documents: state.documents });
     let screen = machine.screen().glance().await.context("QEMU gave no picture of the screen")?;
     anyhow::ensure!(screen.hash() == state.screen, "the screen is not the one that was saved");
     machine.run().await?;

@@ -223,7 +223,7 @@ mod tests {
             let folder = state(dir.path(), name, 1, 1);
             let facts = format!("format 1\nimage {}\nqemu 7\n", image(name));
             let manifest = serde_json::json!({
-                "facts": facts, "base": "/", "boot_ms": 1, "files": [], "screen": "", "spoken": [], "registry": null
+                "facts": facts, "base": "/", "boot_ms": 1, "files": [], "screen": "", "spoken": [], "documents": null, "registry": null
             });
             std::fs::write(folder.join(MANIFEST), manifest.to_string()).unwrap();
             folder

@@ -7,10 +7,12 @@ use softoff_harness::host::HostFingerprint;
 use softoff_harness::image::Image;
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, run_scenario};
+use softoff_harness::run::Job;
 use softoff_harness::scenario::Scenario;
+use softoff_harness::schedule::{self, Gate, Machines};
 use tokio::sync::watch;
 
 /// The reference image: from the cache, or built now. The cache's lock keeps parallel test processes from
@@ -23,6 +25,12 @@ fn image() -> Arc<Image> {
         Arc::new(image.expect("the reference image; `cargo xtask image build reference` shows more"))
     };
     IMAGE.get_or_init(build).clone()
+}
+
+/// The tests of one program share the host: a guest that only waits makes room for the next test's.
+fn gate() -> &'static Gate {
+    static GATE: OnceLock<Gate> = OnceLock::new();
+    GATE.get_or_init(|| Gate::new(Machines::Auto))
 }
 
 /// A job for the definition at `path`.
@@ -48,7 +56,8 @@ pub(crate) async fn run_in_folder(job: &Job) -> (ScenarioRecord, PathBuf) {
     let store = RunStore::create(&out).expect("a folder for the record");
     let (_stop, cancel) = watch::channel(false);
     let listener: softoff_harness::run::Listener = Arc::new(|_| {});
-    let record = run_scenario(job, &store, &listener, cancel).await.expect("the engine");
+    let mib = schedule::memory_mib(job, &Past::default());
+    let record = gate().run(job, mib, &store, &listener, cancel, || {}).await.expect("the engine");
     let record = record.expect("nobody cancelled");
     let dir = store.dir().join(&record.dir);
     println!("record: {}", dir.display());

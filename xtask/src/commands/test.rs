@@ -32,22 +32,31 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     if !args.unit {
         let _image = ui::build::reference()?;
     }
-    let mut failed = cargo_test(&["--workspace", "--exclude", "softoff-scenarios"], &args.rest)?;
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let others = ["--workspace", "--exclude", "softoff-scenarios"];
+    let mut failed = cargo_test(&others, processors, &args.rest)?;
     if !args.unit {
-        failed |= cargo_test(&["-p", "softoff-scenarios"], &args.rest)?;
+        // Twice as many as can work: the suites' gate lets a guest begin where another one only waits.
+        failed |= cargo_test(&["-p", "softoff-scenarios"], processors * 2, &args.rest)?;
     }
     if failed { Err(Failure::Scenario) } else { Ok(()) }
 }
 
+/// How many tests a program runs at a time; the test programs of Rust read it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// True when a test failed. Every test program runs, whatever the one before it said; documentation
 /// examples are left out, for their empty summary would be the last line.
-fn cargo_test(select: &[&str], rest: &[String]) -> anyhow::Result<bool> {
+fn cargo_test(select: &[&str], threads: usize, rest: &[String]) -> anyhow::Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(host_tools::workspace())
         .args(["test", "--no-fail-fast", "--all-targets"])
         .args(select);
+    if std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, threads.to_string());
+    }
     if !rest.is_empty() {
         command.arg("--").args(rest);
     }
