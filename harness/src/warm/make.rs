@@ -103,7 +103,8 @@ async fn boot_and_save(
         });
         let hashed = |name: &str| Ok((name.to_owned(), content_hash(&work.join(name))?));
         let files = [MEMORY, DEVICES, DISK].into_iter().map(hashed).collect::<anyhow::Result<_>>()?;
-        let manifest = StateManifest { facts, base, boot_ms, files, screen, spoken, documents, registry: registry.ok() };
+        let manifest =
+            StateManifest { facts, base, boot_ms, files, screen, spoken, documents, registry: registry.ok() };
         let path = work.join(MANIFEST);
         std::fs::write(&path, serde_json::to_vec_pretty(&manifest)?)
             .with_context(|| format!("cannot write {}", path.display()))
