@@ -1,9 +1,11 @@
 //! Damage against kill time: what a soft shutdown and plugs pulled at several moments have left on one disk.
 //!
 //! Made from the results of the scenarios of one family, which all start from the same state. Written into the run's
-//! folder as `soft-versus-hard.md` and `soft-versus-hard.svg`.
+//! folder as `soft-versus-hard.md` and `soft-versus-hard.svg`, and shown in its reports.
 
 mod plot;
+
+pub use plot::svg;
 
 use std::path::Path;
 use std::time::Duration;
@@ -73,9 +75,17 @@ pub struct NextBootDid {
     pub events: Vec<u32>,
 }
 
-/// The results of the family: the soft shutdown first, then by the time of the kill.
+/// The results of the family: the soft shutdown first, then by the time of the kill. Where a run has several images,
+/// an arm's name has its image's.
 pub fn arms(run: &RunRecord) -> Vec<Arm> {
-    let mut arms: Vec<Arm> = run.results.iter().filter_map(Arm::of).collect();
+    let of = |result: &ScenarioRecord| Some((Arm::of(result)?, printable(&result.image.name, 40)));
+    let found: Vec<(Arm, String)> = run.results.iter().filter_map(of).collect();
+    let several = found.array_windows().any(|[(_, a), (_, b)]| a != b);
+    let named = |(arm, image): (Arm, String)| {
+        let name = if several { format!("{} @ {image}", arm.name) } else { arm.name };
+        Arm { name, ..arm }
+    };
+    let mut arms: Vec<Arm> = found.into_iter().map(named).collect();
     arms.sort_by(|a, b| {
         let key = |arm: &Arm| (arm.outcome == OutcomeKind::HostKilled, arm.ended);
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
@@ -183,7 +193,7 @@ pub fn write(dir: &Path, run: &RunRecord) -> anyhow::Result<bool> {
     if arms.is_empty() {
         return Ok(false);
     }
-    for (kind, text) in [("md", markdown(&arms)), ("svg", plot::svg(&arms))] {
+    for (kind, text) in [("md", markdown(&arms)), ("svg", svg(&arms))] {
         let path = dir.join(FILE).with_extension(kind);
         std::fs::write(&path, text)
             .with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;

@@ -14,7 +14,6 @@ use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
 use softoff_harness::report;
 use softoff_harness::run::{Job, Listener};
 use softoff_harness::schedule::{self, Machines};
-use softoff_harness::soft_versus_hard;
 use tokio::sync::watch;
 
 use crate::commands::run::Args;
@@ -68,7 +67,6 @@ pub(crate) async fn run_all(
     let comparison = batch.decide(args, &jobs, &mut record, &mut trouble).await?;
     record.wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     store.write_run(&record)?;
-    soft_versus_hard::write(store.dir(), &record)?;
     eprintln!("records: {}", store.dir().display());
     let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
     eprintln!("report:  {}", page.display());

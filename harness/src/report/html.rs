@@ -48,6 +48,7 @@ fn embedded(run: &RunRecord) -> anyhow::Result<String> {
 mod tests {
     use super::*;
     use crate::outcome::Verdict;
+    use crate::record::schema::ScenarioRecord;
     use crate::report::testing::{result, run};
     use proptest::prelude::*;
 
@@ -77,6 +78,19 @@ mod tests {
         assert_eq!(html.matches("<script").count(), 2);
         assert_eq!(html.matches("</script").count(), 2);
         assert!(html.contains("&lt;img src=x onerror=alert(2)&gt;"));
+    }
+
+    #[test]
+    fn the_family_of_soft_versus_hard_has_its_table_and_plot() {
+        let mut idle = result("soft-versus-hard-idle", 1);
+        idle.outcome = crate::outcome::Outcome::HostKilled;
+        idle.plug_pulled_ms = Some(0);
+        let page = |results: Vec<ScenarioRecord>| render(Path::new("/nowhere"), &run(results), None).unwrap();
+        let html = page(vec![idle]);
+        assert!(html.contains("<th scope=\"row\">idle</th><td>at idle</td>"), "{html}");
+        assert!(html.contains("src=\"data:image&#x2f;svg+xml;base64,"));
+        let html = page(vec![result("control", 1)]);
+        assert!(!html.contains("Damage against kill time"));
     }
 
     proptest! {

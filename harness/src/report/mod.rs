@@ -5,6 +5,7 @@
 //! | `junit.xml` | CI servers |
 //! | `summary.md` | a GitHub step summary, a chat |
 //! | `report.html` | people: one file, offline |
+//! | `soft-versus-hard.md`, `.svg` | people: damage against kill time, where the run has that family |
 //!
 //! Everything that came from a guest, and everything in a record from another machine, is escaped.
 
@@ -25,6 +26,7 @@ use anyhow::Context;
 
 use crate::compare::Comparison;
 use crate::record::RunRecord;
+use crate::soft_versus_hard;
 pub use nights::nights_svg;
 
 /// Name of the JUnit report.
@@ -50,6 +52,7 @@ pub fn write_all(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -
             .with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
         anyhow::Ok(path)
     };
+    soft_versus_hard::write(dir, run)?;
     write(JUNIT, junit::render(run)?)?;
     write(SUMMARY, summary::render(run, comparison))?;
     if let Some(comparison) = comparison {

@@ -16,6 +16,7 @@ use crate::outcome::{Cause, Verdict};
 use crate::record::schema::{RunRecord, ScenarioRecord};
 use crate::record::words::{median, seconds};
 use crate::record::{self};
+use crate::soft_versus_hard::{self, Arm};
 use crate::text::printable;
 
 /// Bytes of pictures inside the page; what does not fit is linked.
@@ -39,6 +40,26 @@ pub(super) struct Page {
     rows: Vec<Row>,
     runs: Vec<View>,
     plot: Option<SoftHard>,
+    family: Option<Family>,
+}
+
+/// Damage against kill time, where the run has that family of scenarios.
+#[derive(Debug, Serialize)]
+struct Family {
+    header: [&'static str; 9],
+    rows: Vec<[String; 9]>,
+    plot: String,
+}
+
+impl Family {
+    fn of(run: &RunRecord) -> Option<Family> {
+        let arms = soft_versus_hard::arms(run);
+        (!arms.is_empty()).then(|| Family {
+            header: soft_versus_hard::HEADER,
+            rows: arms.iter().map(Arm::cells).collect(),
+            plot: data_uri("image/svg+xml", soft_versus_hard::svg(&arms).as_bytes()),
+        })
+    }
 }
 
 /// One cause of the matrix: a cell for each image.
@@ -134,7 +155,13 @@ pub(super) fn page(dir: &Path, run: &RunRecord) -> Page {
         rows,
         runs,
         plot: soft_hard(run),
+        family: Family::of(run),
     }
+}
+
+/// Bytes as an address inside the page.
+fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
 }
 
 fn anchor(number: usize) -> String {
@@ -333,7 +360,7 @@ fn picture(folder: &Path, file: &str, room: &mut u64) -> Option<String> {
     *room = room.checked_sub(length)?;
     let bytes = std::fs::read(&path).ok()?;
     let png = bytes.starts_with(b"\x89PNG\r\n\x1a\n");
-    png.then(|| format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(&bytes)))
+    png.then(|| data_uri("image/png", &bytes))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::outcome::Verdict;
 use crate::record::RunRecord;
 use crate::record::schema::ScenarioRecord;
 use crate::record::words::seconds;
+use crate::soft_versus_hard;
 use crate::text::printable;
 
 /// Bytes of a table; what does not fit is counted. Two tables and the rest stay below GitHub's 1 MiB.
@@ -58,6 +59,7 @@ pub fn render(run: &RunRecord, comparison: Option<&Comparison>) -> String {
     if let Some(comparison) = comparison {
         against(&mut out, &Shown::new(comparison));
     }
+    family(&mut out, run);
     if of(Verdict::Pass).next().is_some() {
         out.push_str("\n<details><summary>What passed</summary>\n\n");
         table(&mut out, &of(Verdict::Pass).collect::<Vec<_>>(), false);
@@ -78,6 +80,28 @@ pub fn render(run: &RunRecord, comparison: Option<&Comparison>) -> String {
         );
     }
     out
+}
+
+/// Damage against kill time, where the run has that family of scenarios.
+fn family(out: &mut String, run: &RunRecord) {
+    let arms = soft_versus_hard::arms(run);
+    if arms.is_empty() {
+        return;
+    }
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| safe(cell, 80)).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let header = soft_versus_hard::HEADER.map(str::to_owned);
+    let _ = writeln!(
+        out,
+        "\n## Damage against kill time\n\n{}\n{}",
+        line(&header),
+        "|---".repeat(header.len()) + "|"
+    );
+    for arm in arms.iter().take(100) {
+        let _ = writeln!(out, "{}", line(&arm.cells()));
+    }
 }
 
 fn against(out: &mut String, shown: &Shown) {

@@ -31,7 +31,7 @@ const LANES: [Lane; 8] = [
 ];
 
 /// The plot as an SVG document.
-pub(super) fn svg(arms: &[Arm]) -> String {
+pub fn svg(arms: &[Arm]) -> String {
     let longest = arms.iter().filter_map(|arm| arm.ended).max().unwrap_or_default().as_secs_f64();
     // A whole number of seconds, and never no time at all.
     let end = longest.ceil().max(1.0);

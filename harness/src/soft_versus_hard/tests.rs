@@ -116,12 +116,27 @@ fn the_table_begins_with_the_soft_shutdown_and_goes_on_by_kill_time() {
 
 #[test]
 fn the_plot_marks_damage_and_escapes_names() {
-    let svg = plot::svg(&arms(&run()));
+    let svg = svg(&arms(&run()));
     insta::assert_snapshot!(svg);
     // The unread arm has no time, so nothing of it is drawn, and nothing of it can break the document.
     assert!(!svg.contains("odd"));
     // Filled: dirty 2, unflushed 2, interrupted 1, log 2, time 2, check 1, roll back 1.
     assert_eq!(svg.matches("fill=\"#c0392b\"").count(), 11);
+}
+
+#[test]
+fn arms_of_several_images_are_told_apart() {
+    let mut run = run();
+    assert!(arms(&run).iter().any(|arm| arm.name == "idle"));
+    let idle = run.results.iter().find(|r| r.scenario.0 == "soft-versus-hard-idle").unwrap();
+    let mut other = idle.clone();
+    other.image.name = "another".into();
+    run.results.push(other);
+    let names: Vec<String> = arms(&run).into_iter().map(|arm| arm.name).collect();
+    assert!(
+        names.contains(&"idle @ another".to_owned()) && names.contains(&"idle @ reference".to_owned()),
+        "{names:?}"
+    );
 }
 
 #[test]
