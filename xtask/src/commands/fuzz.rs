@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use softoff_harness::text::utc;
 
 use crate::{Failure, host_tools};
@@ -51,6 +53,8 @@ pub(crate) struct Args {
 struct Ran {
     target: &'static str,
     time: Duration,
+    /// What of it a processor worked: beside other work a fuzzer gets less than its time.
+    worked: Duration,
     inputs: Option<u64>,
     found: Option<String>,
 }
@@ -66,9 +70,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         eprintln!("{target}: {} s", args.seconds);
         let ran = run(workspace, &binaries, target, *longest, args.seconds, &volume)?;
         println!(
-            "{target}: {} inputs in {:.0} s, {}",
+            "{target}: {} inputs in {:.0} s ({:.0} s on a processor), {}",
             ran.inputs.map_or("?".to_owned(), |n| n.to_string()),
             ran.time.as_secs_f64(),
+            ran.worked.as_secs_f64(),
             ran.found.as_deref().unwrap_or("nothing found")
         );
         all.push(ran);
@@ -128,7 +133,7 @@ fn run(
     for dir in [&corpus, &artifacts] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), processor_time()?);
     let output = Command::new(binaries.join(target))
         .arg(&corpus)
         .arg(format!("-max_total_time={seconds}"))
@@ -149,7 +154,18 @@ fn run(
         let why = said.lines().find(|line| line.contains("ERROR: libFuzzer") || line.contains("panicked"));
         format!("FOUND {}: {}", why.unwrap_or("a crash").trim(), input.unwrap_or("no input was kept"))
     });
-    Ok(Ran { target, time: began.elapsed(), inputs: stat("stat::number_of_executed_units:"), found })
+    let worked = processor_time()?.saturating_sub(before);
+    Ok(Ran { target, time: began.elapsed(), worked, inputs: stat("stat::number_of_executed_units:"), found })
+}
+
+/// Processor time of the programs that ran and ended so far.
+fn processor_time() -> anyhow::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("asking for the processor time")?;
+    let part = |time: TimeVal| {
+        let (seconds, micros) = (time.tv_sec(), time.tv_usec());
+        Duration::from_secs(seconds.unsigned_abs()) + Duration::from_micros(micros.unsigned_abs())
+    };
+    Ok(part(usage.user_time()) + part(usage.system_time()))
 }
 
 fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
@@ -161,7 +177,7 @@ fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
         writeln!(
             file,
             "# Fuzzing\n\nWritten by `cargo xtask fuzz --log`: libFuzzer with coverage, without AddressSanitizer, overflow \
-             checks on.\n\n| when (UTC) | target | seconds | inputs | found |\n|---|---|---|---|---|"
+             checks on.\n\n| when (UTC) | target | seconds | on a processor | inputs | found |\n|---|---|---|---|---|---|"
         )
         .with_context(hint)?;
     }
@@ -170,10 +186,11 @@ fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
         let found = ran.found.as_deref().unwrap_or("nothing").replace('|', "/");
         writeln!(
             file,
-            "| {} | {} | {:.0} | {inputs} | {found} |",
+            "| {} | {} | {:.0} | {:.0} | {inputs} | {found} |",
             utc(now),
             ran.target,
-            ran.time.as_secs_f64()
+            ran.time.as_secs_f64(),
+            ran.worked.as_secs_f64()
         )
         .with_context(hint)?;
     }
@@ -201,13 +218,14 @@ mod tests {
         let ran = |found: Option<&str>| Ran {
             target: "fat",
             time: Duration::from_secs(60),
+            worked: Duration::from_secs(55),
             inputs: Some(7),
             found: found.map(str::to_owned),
         };
         write_log(&path, &[ran(None)]).unwrap();
         write_log(&path, &[ran(Some("FOUND a|b"))]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.matches("| fat | 60 | 7 |").count(), 2);
+        assert_eq!(text.matches("| fat | 60 | 55 | 7 |").count(), 2);
         assert_eq!(text.matches("# Fuzzing").count(), 1);
         assert!(text.contains("| FOUND a/b |"));
     }
