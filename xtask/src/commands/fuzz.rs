@@ -181,20 +181,16 @@ fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
         )
         .with_context(hint)?;
     }
-    for ran in all {
-        let inputs = ran.inputs.map_or("?".to_owned(), |n| n.to_string());
-        let found = ran.found.as_deref().unwrap_or("nothing").replace('|', "/");
-        writeln!(
-            file,
-            "| {} | {} | {:.0} | {:.0} | {inputs} | {found} |",
-            utc(now),
-            ran.target,
-            ran.time.as_secs_f64(),
-            ran.worked.as_secs_f64()
-        )
-        .with_context(hint)?;
-    }
-    Ok(())
+    let lines: String = all.iter().map(|ran| line(&utc(now), ran)).collect();
+    // In one piece: several may write to the log at a time.
+    file.write_all(lines.as_bytes()).with_context(hint)
+}
+
+fn line(now: &str, ran: &Ran) -> String {
+    let inputs = ran.inputs.map_or("?".to_owned(), |n| n.to_string());
+    let found = ran.found.as_deref().unwrap_or("nothing").replace('|', "/");
+    let (took, worked) = (ran.time.as_secs_f64(), ran.worked.as_secs_f64());
+    format!("| {now} | {} | {took:.0} | {worked:.0} | {inputs} | {found} |\n", ran.target)
 }
 
 #[cfg(test)]
