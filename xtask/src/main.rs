@@ -4,6 +4,7 @@ mod batch;
 mod commands;
 mod confirm;
 mod host_tools;
+mod resume;
 mod rounds;
 mod starts;
 mod ui;
@@ -120,7 +121,9 @@ fn main() -> ExitCode {
         Err(Failure::Interrupted) => (130, None),
     };
     if let Some(error) = error {
-        eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+        // It may quote a file's name, or what somebody else's program wrote.
+        let text = softoff_harness::text::printable_lines(&format!("{error:#}"));
+        eprintln!("{} {text}", console::style("error:").red().bold().for_stderr());
     }
     ExitCode::from(code)
 }
