@@ -150,6 +150,33 @@ pub struct Manifest {
     pub provenance: BTreeMap<String, String>,
 }
 
+/// What shows that a file was not touched since it was hashed: hashing hundreds of megabytes before each start would cost
+/// more than the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    /// Changes with every write, and cannot be set back.
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    /// The file's stamp now.
+    pub fn of(path: &Path) -> std::io::Result<FileStamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = path.metadata()?;
+        Ok(FileStamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            bytes: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
 /// A verified image, ready to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -159,6 +186,8 @@ pub struct Image {
     pub id: Sha256Hex,
     /// The facts.
     pub manifest: Manifest,
+    /// The files as they were when they were hashed; empty when they never were.
+    pub stamps: BTreeMap<String, FileStamp>,
 }
 
 /// Why an image cannot be used.
@@ -197,6 +226,16 @@ pub enum ImageError {
         wanted: Sha256Hex,
         /// Hash of the file.
         found: Sha256Hex,
+    },
+    /// A word of the manifest could be taken for a path or an option.
+    #[error("{path} says {field} `{value}`, which is no plain word")]
+    Word {
+        /// Which manifest.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What it says, escaped.
+        value: String,
     },
     /// The manifest names a file without a hash, or one outside its folder.
     #[error("{path} names `{file}`, which has no hash or leaves the image's folder")]
@@ -237,16 +276,28 @@ impl Manifest {
 impl Image {
     /// Reads the manifest of an image folder and checks every file's hash.
     pub fn open(dir: &Path) -> Result<Image, ImageError> {
-        let image = Image::open_unverified(dir)?;
+        let mut image = Image::open_unverified(dir)?;
         for (name, wanted) in &image.manifest.files {
             let path = image.dir.join(name);
-            let found = Sha256Hex::of_file(&path)
-                .map_err(|source| ImageError::Read { path: path.clone(), source })?;
-            if found != *wanted {
-                return Err(ImageError::Damaged { path, wanted: wanted.clone(), found });
-            }
+            // Before the hash: what is written meanwhile shows later.
+            let stamp =
+                FileStamp::of(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
+            verify(&path, wanted)?;
+            image.stamps.insert(name.clone(), stamp);
         }
         Ok(image)
+    }
+
+    /// Checks that the files are still the ones that were hashed. One that was touched is hashed again: a further link
+    /// to it, from another image of the cache, touches a file as a write does.
+    pub fn unchanged(&self) -> Result<(), ImageError> {
+        for (name, wanted) in &self.manifest.files {
+            let path = self.dir.join(name);
+            if FileStamp::of(&path).ok().as_ref() != self.stamps.get(name) {
+                verify(&path, wanted)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads the manifest only; for listing, never for booting.
@@ -258,13 +309,24 @@ impl Image {
         if manifest.schema != 1 {
             return Err(ImageError::Schema { path, found: manifest.schema });
         }
+        // These become parts of paths and of QEMU's options.
+        let facts = &manifest.machine;
+        let words = [
+            ("name", &manifest.name, ""),
+            ("machine", &facts.machine, ",="),
+            ("tcg_cpu", &facts.tcg_cpu, ",=+"),
+            ("vga", &facts.vga, ""),
+        ];
+        if let Some((field, value, _)) = words.into_iter().find(|(_, value, more)| !is_word(value, more)) {
+            return Err(ImageError::Word { path, field, value: crate::text::printable(value, 60) });
+        }
         let plain = |name: &str| Path::new(name).components().count() == 1 && !name.starts_with('.');
         let bad = manifest.named_files().into_iter().find(|f| !manifest.files.contains_key(*f));
         let bad = bad.or_else(|| manifest.files.keys().map(String::as_str).find(|f| !plain(f)));
         if let Some(file) = bad {
             return Err(ImageError::Unlisted { path, file: file.to_owned() });
         }
-        Ok(Image { dir: dir.to_owned(), id: manifest.id(), manifest })
+        Ok(Image { dir: dir.to_owned(), id: manifest.id(), manifest, stamps: BTreeMap::new() })
     }
 
     /// Paths of the system disk's files, top first: no machine ever writes to them.
@@ -278,83 +340,20 @@ impl Image {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write_image(dir: &Path) -> Manifest {
-        std::fs::write(dir.join("system.qcow2"), b"disk").unwrap();
-        let manifest = Manifest {
-            schema: 1,
-            name: "test".into(),
-            family: GuestFamily::Reference,
-            machine: MachineFacts {
-                machine: "pc".into(),
-                tcg_cpu: "qemu64".into(),
-                smp: 1,
-                memory_mib: 64,
-                vga: "std".into(),
-                tpm: false,
-            },
-            boot: Boot::Bios,
-            system_disk: "system.qcow2".into(),
-            system_backing: None,
-            files: [("system.qcow2".to_owned(), Sha256Hex::of_bytes(b"disk"))].into(),
-            recipe: Sha256Hex::of_bytes(b""),
-            quirks: vec![],
-            provenance: BTreeMap::new(),
-        };
-        save(dir, &manifest);
-        manifest
-    }
-
-    fn save(dir: &Path, manifest: &Manifest) {
-        std::fs::write(dir.join(MANIFEST), serde_json::to_vec(manifest).unwrap()).unwrap();
-    }
-
-    #[test]
-    fn a_whole_image_opens_under_its_identity() {
-        let dir = tempfile::tempdir().unwrap();
-        let manifest = write_image(dir.path());
-        assert_eq!(Image::open(dir.path()).unwrap().id, manifest.id());
-    }
-
-    #[test]
-    fn a_changed_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        write_image(dir.path());
-        std::fs::write(dir.path().join("system.qcow2"), b"disc").unwrap();
-        assert!(
-            matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("system.qcow2"))
-        );
-    }
-
-    #[test]
-    fn what_lies_below_the_system_disk_is_checked_like_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut manifest = write_image(dir.path());
-        manifest.system_backing = Some("volume.qcow2".into());
-        save(dir.path(), &manifest);
-        assert!(
-            matches!(Image::open(dir.path()), Err(ImageError::Unlisted { file, .. }) if file == "volume.qcow2")
-        );
-        manifest.files.insert("volume.qcow2".into(), Sha256Hex::of_bytes(b"below"));
-        save(dir.path(), &manifest);
-        std::fs::write(dir.path().join("volume.qcow2"), b"below").unwrap();
-        let image = Image::open(dir.path()).unwrap();
-        assert_eq!(image.disk_paths(), [dir.path().join("system.qcow2"), dir.path().join("volume.qcow2")]);
-        std::fs::write(dir.path().join("volume.qcow2"), b"bellow").unwrap();
-        assert!(
-            matches!(Image::open(dir.path()), Err(ImageError::Damaged { path, .. }) if path.ends_with("volume.qcow2"))
-        );
-    }
-
-    #[test]
-    fn a_manifest_cannot_reach_outside_its_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut manifest = write_image(dir.path());
-        manifest.files.insert("../outside".into(), Sha256Hex::of_bytes(b""));
-        save(dir.path(), &manifest);
-        assert!(matches!(Image::open(dir.path()), Err(ImageError::Unlisted { .. })));
-    }
+/// Letters, digits, `-`, `_` and `.`, and the characters in `more`; not hidden, and no longer than a name should be.
+pub(crate) fn is_word(text: &str, more: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || more.contains(c);
+    (1..=100).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-'])
 }
+
+fn verify(path: &Path, wanted: &Sha256Hex) -> Result<(), ImageError> {
+    let found =
+        Sha256Hex::of_file(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
+    if found != *wanted {
+        return Err(ImageError::Damaged { path: path.to_owned(), wanted: wanted.clone(), found });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

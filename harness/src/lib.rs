@@ -35,6 +35,7 @@
 //! | [`screen_texts`] | what Windows shows, per language, with how sure each text is |
 //! | [`settle`] | from the timeline to outcome and phases |
 //! | [`image`], [`host`], [`pressure`] | what runs, where, and what else the host had to do |
+//! | [`proportion`] | how sure a share is |
 //! | [`timeline`], [`outcome`], [`text`] | plain types at the ground |
 //!
 //! Three words are kept apart everywhere: the *outcome* is what became of the machine, the *cause* is why,
@@ -50,6 +51,8 @@ pub mod condition;
 pub mod diagnose;
 pub mod disk;
 pub mod evidence;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guest;
 pub mod history;
 pub mod host;
@@ -62,6 +65,7 @@ pub mod live;
 pub mod machine;
 pub mod outcome;
 pub mod pressure;
+pub mod proportion;
 mod readiness;
 pub mod record;
 pub mod report;

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::image::{GuestFamily, Sha256Hex};
+use crate::image::{GuestFamily, Sha256Hex, is_word};
 pub use crate::outcome::RequestMeans;
 use crate::outcome::{Cause, OutcomeKind, Phase};
 pub use act::{FollowUp, HostAct, Moment};
@@ -245,6 +245,14 @@ impl Scenario {
 
     /// Reads and checks a definition's text; `path` is for messages.
     pub fn parse(text: &str, path: &Path, name: String) -> Result<Scenario, ScenarioError> {
+        // It becomes a folder's name, and is shown everywhere.
+        if !is_word(&name, "") {
+            let shown = crate::text::printable(&name, 60);
+            let what = format!(
+                "`{shown}` is no name for a scenario: letters, digits, `-`, `_` and `.`, at most 100"
+            );
+            return Err(ScenarioError::Format { path: path.to_owned(), line: 1, what });
+        }
         let mut scenario: Scenario = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start);
             let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;

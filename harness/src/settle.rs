@@ -12,28 +12,66 @@ use crate::timeline::{Observation, REACTION, Seen, Source, Timeline};
 /// How pulling the plug is named in the timeline.
 pub const PLUG: &str = "SIGKILL";
 
+/// The QMP events that an outcome is made from.
+pub const DECISIVE: &[&str] = &[
+    "BLOCK_IMAGE_CORRUPTED",
+    "BLOCK_IO_ERROR",
+    "GUEST_CRASHLOADED",
+    "GUEST_PANICKED",
+    "RESET",
+    "SHUTDOWN",
+    "SUSPEND",
+    "SUSPEND_DISK",
+    "WAKEUP",
+];
+
 /// The outcome, if what was seen so far decides it. S3 decides nothing until the deadline, since a wake-up
 /// may follow: see [`at_deadline`].
 pub fn settled(observations: &[Observation]) -> Option<Outcome> {
-    let observations = last_boot(observations);
+    first_end(last_boot(observations)).map(|outcome| to_the_end(outcome, observations))
+}
+
+/// The same outcome, held against everything that was read by now. The console and QMP are two sockets: a panic
+/// that the guest wrote before it ended may be read after the event of the end, and an end after a panic is no
+/// shutdown. A host that failed says nothing of the guest, whatever its console shows.
+pub(crate) fn to_the_end(outcome: Outcome, observations: &[Observation]) -> Outcome {
+    if matches!(outcome, Outcome::HostFailed { .. } | Outcome::Crashed { .. }) {
+        return outcome;
+    }
+    let panic = last_boot(observations).iter().find_map(|o| died(&o.what));
+    panic.map_or(outcome, |evidence| Outcome::Crashed { evidence })
+}
+
+/// How an observation shows that the guest's kernel died.
+fn died(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::ConsolePanic { line } => Some(line.clone()),
+        Seen::QmpEvent { name, .. } if name == "GUEST_PANICKED" || name == "GUEST_CRASHLOADED" => {
+            Some(format!("QMP {name}"))
+        }
+        _ => None,
+    }
+}
+
+/// What ended the machine first.
+fn first_end(observations: &[Observation]) -> Option<Outcome> {
     let mut to_disk = false;
     let mut plug_pulled = false;
     let mut requested = false;
     for observation in observations {
+        if let Some(evidence) = died(&observation.what) {
+            return Some(Outcome::Crashed { evidence });
+        }
         match &observation.what {
             Seen::Requested { by, .. } => {
                 requested = true;
                 plug_pulled |= by == PLUG;
             }
-            Seen::ConsolePanic { line } => return Some(Outcome::Crashed { evidence: line.clone() }),
             Seen::QmpEvent { name, data } => {
                 let text = |key: &str| data.get(key).and_then(|v| v.as_str()).unwrap_or_default();
                 let guest = data.get("guest").and_then(|v| v.as_bool()) == Some(true);
                 match name.as_str() {
                     "SUSPEND_DISK" => to_disk = true,
-                    "GUEST_PANICKED" | "GUEST_CRASHLOADED" => {
-                        return Some(Outcome::Crashed { evidence: format!("QMP {name}") });
-                    }
                     // QEMU pauses a machine whose disk it cannot write: the host's trouble, not the guest's.
                     "BLOCK_IO_ERROR" if text("action") == "stop" => {
                         let reason = printable(text("reason"), 100);
@@ -41,8 +79,21 @@ pub fn settled(observations: &[Observation]) -> Option<Outcome> {
                             what: format!("the host could not do disk I/O: {reason}"),
                         });
                     }
+                    // The overlay's own metadata is damaged (qapi/block-core.json): what the guest reads is not
+                    // what it wrote.
+                    "BLOCK_IMAGE_CORRUPTED" => {
+                        let what = printable(text("msg"), 100);
+                        return Some(Outcome::HostFailed { what: format!("the overlay is damaged: {what}") });
+                    }
                     // Before the request a reset belongs to the boot.
                     "RESET" if guest && requested => return Some(Outcome::Rebooted),
+                    // Nothing here resets a machine from outside: whoever did, it is not what was asked for.
+                    "RESET" if requested => {
+                        let reason = printable(text("reason"), 40);
+                        return Some(Outcome::HostFailed {
+                            what: format!("somebody reset the machine from outside (reason {reason})"),
+                        });
+                    }
                     "SHUTDOWN" => return Some(shut_down(guest, text("reason"), to_disk)),
                     _ => {}
                 }
@@ -112,6 +163,22 @@ pub fn at_deadline(observations: &[Observation]) -> Outcome {
         _ => None,
     });
     last.unwrap_or(Outcome::StillRunning)
+}
+
+/// The outcome when the time is over, by what was seen and by what QEMU answers when it is asked for its run state.
+/// That a machine still runs is not concluded from silence: a QEMU that hangs, or has stopped the machine for a
+/// reason of its own, says nothing about the guest.
+pub(crate) fn by_run_state(observations: &[Observation], state: Result<&str, String>) -> Outcome {
+    // What came while it was asked counts.
+    match (settled(observations), state) {
+        (Some(outcome), _) => outcome,
+        (None, Ok("running")) => Outcome::StillRunning,
+        (None, Ok("suspended")) => Outcome::Suspended,
+        (None, Ok(other)) => Outcome::HostFailed {
+            what: format!("QEMU's run state at the deadline is `{}`; see qemu.log", printable(other, 40)),
+        },
+        (None, Err(e)) => Outcome::HostFailed { what: format!("QEMU does not answer at the deadline: {e}") },
+    }
 }
 
 /// A phase that was reached: when, since the request, and what showed it.

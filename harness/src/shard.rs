@@ -140,6 +140,7 @@ pub fn merge(
         started_at: shards.iter().map(|r| r.started_at).min().unwrap_or(first.started_at),
         wall_ms: shards.iter().map(|r| r.wall_ms).max().unwrap_or(0),
         interrupted: shards.iter().any(|r| r.interrupted),
+        resumed: shards.iter().map(|r| r.resumed).max().unwrap_or(0),
         merged: shards.iter().map(part).collect(),
         shard: None,
         missing,

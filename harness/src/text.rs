@@ -9,11 +9,22 @@ pub fn printable(text: &str, limit: usize) -> String {
             out.push('…');
             break;
         }
-        // Bidirectional overrides can reorder what a terminal shows without being control characters.
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || hidden { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+/// The same for text of several lines, whose line feeds stay.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(|line| printable(line, usize::MAX)).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a character does something instead of showing. Bidirectional overrides can reorder what a terminal shows without
+/// being control characters.
+pub fn is_hidden(c: char) -> bool {
+    let reorders =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || reorders
 }
 
 /// Year, month, day, hour, minute and second of a time in seconds since 1970, UTC; days are counted from the
@@ -66,6 +77,11 @@ mod tests {
     #[case("이 앱", "이 앱")]
     fn control_characters_are_shown_not_sent(#[case] from: &str, #[case] to: &str) {
         assert_eq!(printable(from, 80), to);
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines("a\n\u{1b}[2J\r\n"), "a\n\\u{1b}[2J\\r\n");
     }
 
     #[test]

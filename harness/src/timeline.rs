@@ -1,13 +1,13 @@
 //! The timeline: ordered, timestamped observations of one run, from all sources, on one clock.
 //!
-//! The clock is the host's. Zero is the moment the run began; QMP events carry QEMU's own host timestamps
-//! (CLOCK_REALTIME, microseconds) and are placed by them, everything else is stamped when the harness reads
-//! it. Both come from the same machine, so the error is the time a line waits in a socket: under 1 ms idle
+//! The clock is the host's, monotonic. Zero is the moment the run began; QMP events carry QEMU's own host timestamps
+//! (CLOCK_REALTIME, microseconds) and are placed by how long ago that was, everything else is stamped when the harness
+//! reads it. Both come from the same machine, so the error is the time a line waits in a socket: under 1 ms idle
 //! (measured: 0.15 ms a QMP round trip), up to some 10 ms when TCG has every core. Guest clocks are never
 //! used to place an observation.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -200,34 +200,36 @@ pub enum Seen {
     },
 }
 
+/// How long an event may have waited in its socket to be believed its timestamp. With every core busy 0.1 s was seen;
+/// a difference larger than this is a clock that was set meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// The clock of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunClock {
-    monotonic: Instant,
-    realtime: Duration,
+    began: Instant,
 }
 
 impl RunClock {
     /// Starts at zero now.
     pub fn start() -> RunClock {
-        RunClock {
-            monotonic: Instant::now(),
-            realtime: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        }
+        RunClock { began: Instant::now() }
     }
 
     /// Time since the start.
     pub fn now(&self) -> Duration {
-        self.monotonic.elapsed()
+        self.began.elapsed()
     }
 
-    /// Places a QMP timestamp. One from before the start (a clock that was set back) becomes zero, one
-    /// from the future becomes now: an observation cannot be later than its reading.
-    pub fn place_qmp(&self, seconds: i64, microseconds: i64) -> Duration {
+    /// Places a QMP timestamp that is read now, when the clock that made it shows `realtime` (since the UNIX epoch):
+    /// so long ago as both say. Both are of one clock, so that its being set in the course of a run moves nothing; one
+    /// that was set between the two is noticed, and then the event is placed at its reading.
+    pub fn place_qmp(&self, seconds: i64, microseconds: i64, realtime: Duration) -> Duration {
         let stamp = Duration::from_micros(
             u64::try_from(seconds.saturating_mul(1_000_000).saturating_add(microseconds)).unwrap_or(0),
         );
-        stamp.saturating_sub(self.realtime).min(self.now())
+        let waited = realtime.checked_sub(stamp).filter(|waited| *waited <= LONGEST_WAIT);
+        self.now().saturating_sub(waited.unwrap_or_default())
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Findings<'a> {
     pub diagnosis: &'a Diagnosis,
     /// Whether the system volume is marked dirty, when it could be read.
     pub volume_dirty: Option<bool>,
+    /// What is wrong with the overlay itself, below the guest's volume.
+    pub overlay_trouble: Option<&'a str>,
+    /// Lines on COM1 that were no probe lines, and gaps in their numbering.
+    pub probe_lines_damaged: u32,
     /// Factor on every time budget, from `--deadline-scale`.
     pub scale: f64,
 }
@@ -55,6 +59,9 @@ pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
     {
         return one(Verdict::Infra, format!("the reference guest's kernel died: {evidence}"));
     }
+    if let Some(what) = found.overlay_trouble {
+        return one(Verdict::Infra, format!("the overlay is damaged below the guest's volume: {what}"));
+    }
     if let Some(why) = found.not_asked {
         return one(Verdict::Inconclusive, why.to_owned());
     }
@@ -74,20 +81,42 @@ pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
     {
         return one(Verdict::Inconclusive, format!("what the guest did is not tied to the request: {why}"));
     }
-    let reasons = differences(expect, found);
-    let verdict = if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail };
+    let mut reasons = differences(expect, found);
+    let unseen = unseen_phases(expect, found);
+    let verdict = match (reasons.is_empty(), unseen.is_empty()) {
+        (true, true) => Verdict::Pass,
+        // Phases are known by the guest's lines: where lines were lost, a phase may have been lost with them.
+        (true, false) if found.probe_lines_damaged > 0 => Verdict::Inconclusive,
+        _ => Verdict::Fail,
+    };
+    reasons.extend(unseen);
+    if verdict == Verdict::Inconclusive {
+        reasons.push(format!("{} probe lines were damaged or lost", found.probe_lines_damaged));
+    }
     Judgement { verdict, reasons }
 }
 
+/// Phases that should have been seen, or should not.
+fn unseen_phases(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let last = found.phases.last().map_or(Phase::Request, |r| r.phase);
+    if last != expect.last_phase {
+        reasons.push(format!("last phase is {last}, expected {}", expect.last_phase));
+    }
+    for phase in Phase::ALL.into_iter().filter(|phase| expect.within.of(*phase).is_some()) {
+        if !found.phases.iter().any(|r| r.phase == phase) {
+            reasons.push(format!("{phase} has a time budget and was not observed"));
+        }
+    }
+    reasons
+}
+
+/// What else is not as expected.
 fn differences(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     let outcome = found.outcome.kind();
     if outcome != expect.outcome {
         reasons.push(format!("outcome is {outcome}, expected {}", expect.outcome));
-    }
-    let last = found.phases.last().map_or(Phase::Request, |r| r.phase);
-    if last != expect.last_phase {
-        reasons.push(format!("last phase is {last}, expected {}", expect.last_phase));
     }
     if found.diagnosis.cause != expect.cause {
         reasons.push(format!("cause is {}, expected {}", found.diagnosis.cause, expect.cause));
@@ -102,14 +131,11 @@ fn differences(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
     }
     for phase in Phase::ALL {
         let Some(budget) = expect.within.of(phase).map(|b| b.mul_f64(found.scale)) else { continue };
-        match found.phases.iter().find(|r| r.phase == phase) {
-            Some(reached) if reached.after > budget => {
-                let seconds = |d: Duration| d.as_secs_f64();
-                let (after, budget) = (seconds(reached.after), seconds(budget));
-                reasons.push(format!("{phase} came after {after:.1} s, its budget is {budget:.1} s"));
-            }
-            Some(_) => {}
-            None => reasons.push(format!("{phase} has a time budget and was not observed")),
+        let Some(reached) = found.phases.iter().find(|r| r.phase == phase) else { continue };
+        if reached.after > budget {
+            let seconds = |d: Duration| d.as_secs_f64();
+            let (after, budget) = (seconds(reached.after), seconds(budget));
+            reasons.push(format!("{phase} came after {after:.1} s, its budget is {budget:.1} s"));
         }
     }
     reasons
@@ -149,6 +175,8 @@ mod tests {
             cause: Cause::None,
             dirty: Some(false),
             not_asked: None,
+            overlay: None,
+            damaged: 0,
         };
         change(&mut run);
         let after = Duration::from_secs(run.seconds);
@@ -167,6 +195,8 @@ mod tests {
                 tie: &run.tie,
                 diagnosis: &diagnosis,
                 volume_dirty: run.dirty,
+                overlay_trouble: run.overlay,
+                probe_lines_damaged: run.damaged,
                 scale: 1.0,
             },
         )
@@ -183,6 +213,8 @@ mod tests {
         cause: Cause,
         dirty: Option<bool>,
         not_asked: Option<&'static str>,
+        overlay: Option<&'static str>,
+        damaged: u32,
     }
 
     #[test]
@@ -207,6 +239,13 @@ mod tests {
         Verdict::Inconclusive
     )]
     #[case::not_tied(|r: &mut Run| r.tie = Tie::Loose("x".into()), Verdict::Inconclusive)]
+    #[case::phase_lost_with_its_line(|r: &mut Run| { r.last = Phase::Reacted; r.damaged = 1 }, Verdict::Inconclusive)]
+    #[case::damaged_lines_excuse_no_other_outcome(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Reacted; r.damaged = 9 },
+        Verdict::Fail
+    )]
+    #[case::damaged_lines_excuse_no_late_end(|r: &mut Run| { r.seconds = 11; r.damaged = 9 }, Verdict::Fail)]
+    #[case::damaged_overlay(|r: &mut Run| { r.overlay = Some("x"); r.dirty = None }, Verdict::Infra)]
     #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]
     #[case::host_failed(|r: &mut Run| r.outcome = Outcome::HostFailed { what: "x".into() }, Verdict::Infra)]
     #[case::reference_panic(|r: &mut Run| r.outcome = Outcome::Crashed { evidence: "x".into() }, Verdict::Infra)]

@@ -20,7 +20,9 @@ use softoff_harness::outcome::Verdict;
 use softoff_harness::record::RunRecord;
 use softoff_harness::report::{PAGE, write_all};
 
-const HOSTILE: &str = "</script><script>console.error('owned')</script><img src='http://127.0.0.1:9/x'>";
+const HOSTILE: &str = "</script><script>console.error('owned');document.title='owned'</script>\
+    <img src='http://127.0.0.1:9/x' onerror=\"console.error('owned')\"><a href='javascript:alert(1)'>x</a>\
+    \u{1b}]0;owned\u{7}\u{1b}[2J{{ page }}";
 
 /// A run of four scenarios as it lies on a disk; one failed, and its guest was hostile.
 fn run(dir: &Path) -> RunRecord {
@@ -35,6 +37,15 @@ fn run(dir: &Path) -> RunRecord {
         if result.scenario.0 == "unresponsive-application-hang" {
             result.verdict = Verdict::Fail;
             result.reasons = vec![HOSTILE.to_owned()];
+        }
+        // Everywhere that a guest's words can stand.
+        result.damage.trouble = Some(HOSTILE.to_owned());
+        result.diagnosis.lacks = vec![HOSTILE.to_owned()];
+        for item in &mut result.diagnosis.evidence {
+            item.what = HOSTILE.to_owned();
+        }
+        for proof in &mut result.proofs {
+            proof.evidence = HOSTILE.to_owned();
         }
         let folder = dir.join(&result.dir);
         std::fs::create_dir(&folder).unwrap();
@@ -84,6 +95,17 @@ fn the_page_needs_nothing_and_its_filters_and_keys_work() {
     let inside = chromium.look("JSON.parse(document.getElementById('record').textContent)");
     let inside: RunRecord = serde_json::from_value(inside).unwrap();
     assert!(serde_json::to_value(&inside).unwrap() == serde_json::to_value(&run).unwrap());
+
+    // Inert: no element of theirs, no title of theirs, and their words are there to be read.
+    for (what, none) in [
+        ("document.querySelectorAll('img:not([src^=\"data:image/png\"])').length", json!(0)),
+        ("document.querySelectorAll('a[href^=javascript]').length", json!(0)),
+        ("document.querySelectorAll('script').length", json!(2)),
+        ("document.title.includes('owned')", json!(false)),
+        ("document.body.textContent.includes(\"console.error('owned')\")", json!(true)),
+    ] {
+        assert_eq!(chromium.look(what), none, "{what}");
+    }
 
     let all = ["control", "hard-power-off", "power-button-nothing", "unresponsive-application-hang"];
     assert_eq!(visible(&mut chromium), all);

@@ -24,6 +24,7 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
     Image {
         dir: dir.to_owned(),
         id: Sha256Hex(String::new()),
+        stamps: Default::default(),
         manifest: Manifest {
             schema: 1,
             name: "empty".into(),

@@ -2,7 +2,7 @@
 //! record, its reports, and the history.
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use softoff_harness::compare::{Comparison, compare};
 use softoff_harness::history::{HISTORY, History};
@@ -17,7 +17,8 @@ use softoff_harness::schedule::{self, Machines};
 use tokio::sync::watch;
 
 use crate::commands::run::Args;
-use crate::{host_tools, rounds, ui};
+use crate::resume::{Interrupted, Work};
+use crate::{Failure, host_tools, rounds, ui};
 
 /// A run and what it says against its baseline.
 pub(crate) struct Ran {
@@ -25,35 +26,40 @@ pub(crate) struct Ran {
     pub(crate) comparison: Option<Comparison>,
 }
 
-/// Runs the jobs and writes everything there is to write of them.
+/// Runs the jobs that have no result yet and writes everything there is to write of all.
 pub(crate) async fn run_all(
     args: &Args,
     jobs: Vec<Job>,
     shard: Option<ShardRef>,
     past: &Past,
-) -> anyhow::Result<Ran> {
+    interrupted: Option<Interrupted>,
+) -> Result<Ran, Failure> {
     let began = Instant::now();
-    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let host = HostFingerprint::collect(Path::new(QEMU))?;
-    let store = RunStore::create(&out(args))?;
+    let host = HostFingerprint::collect(Path::new(QEMU)).map_err(anyhow::Error::from)?;
+    let work = match interrupted {
+        Some(interrupted) => interrupted.go_on(&jobs, &host)?,
+        None => Work::begin(&out(args), &jobs, &host)?,
+    };
+    let store = &work.store;
     let (stop, cancel) = watch::channel(false);
     tokio::spawn(stop_on_ctrl_c(stop));
-    let batch = Batch {
-        machines: args.jobs,
-        past,
-        listener: ui::live::listener(),
-        store: &store,
-        cancel: cancel.clone(),
-    };
-    let (results, mut trouble) = batch.run(&jobs).await;
+    let batch =
+        Batch { machines: args.jobs, past, listener: ui::live::listener(), store, cancel: cancel.clone() };
+    let todo: Vec<Job> = jobs.iter().filter(|job| !work.has(job)).cloned().collect();
+    let (new, mut trouble) = batch.run(&todo).await;
+    let cut = *cancel.borrow() && new.len() < todo.len();
+    let mut results = [work.results.clone(), new].concat();
+    let place = |dir: &str| jobs.iter().position(|job| job.name().dir() == dir).unwrap_or(usize::MAX);
+    results.sort_by_cached_key(|result| place(&result.dir));
     let mut record = RunRecord {
         schema: SCHEMA,
         id: store.id(),
-        started_at,
+        started_at: work.started_at,
         wall_ms: 0,
         host,
         // Also when a kept guest was ended on purpose: what never ran is missing.
-        interrupted: *cancel.borrow() && results.len() < jobs.len(),
+        interrupted: cut,
+        resumed: work.resumed,
         shard,
         merged: Vec::new(),
         missing: Vec::new(),
@@ -65,7 +71,8 @@ pub(crate) async fn run_all(
         rounds::mark_flaky(&mut record.results);
     }
     let comparison = batch.decide(args, &jobs, &mut record, &mut trouble).await?;
-    record.wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    record.wall_ms = work.wall_ms.saturating_add(took);
     store.write_run(&record)?;
     eprintln!("records: {}", store.dir().display());
     let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
@@ -74,8 +81,11 @@ pub(crate) async fn run_all(
     if let Err(error) = History::open(&out(args).join(HISTORY)).and_then(|mut h| h.import(&record)) {
         eprintln!("note: not taken into the history: {error:#}");
     }
+    if record.interrupted {
+        eprintln!("to go on:  cargo xtask run --resume {}", store.dir().display());
+    }
     match trouble {
-        Some(error) => Err(error),
+        Some(error) => Err(error.into()),
         None => Ok(Ran { record, comparison }),
     }
 }

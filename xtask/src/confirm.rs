@@ -56,7 +56,7 @@ pub(crate) fn execute(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let arms = runtime.block_on(confirm_all(options, scenarios, image, accelerator))?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&arms).context("writing JSON")?);
+        println!("{}", ui::json(&arms)?);
     } else {
         let rows = arms.iter().map(|arm| {
             let predicted = arm.predicted.map_or("nothing".to_owned(), |outcome| outcome.to_string());

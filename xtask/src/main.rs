@@ -4,6 +4,7 @@ mod batch;
 mod commands;
 mod confirm;
 mod host_tools;
+mod resume;
 mod rounds;
 mod starts;
 mod ui;
@@ -50,8 +51,12 @@ enum Command {
     Inspect(commands::inspect::Args),
     /// Predict from a stopped disk image whether a press of the power button will be obeyed
     Lint(commands::lint::Args),
-    /// Fuzz the readers of partitions, FAT, NTFS volumes and event logs
+    /// Fuzz whatever reads foreign bytes: disks, QMP, the agent, records
     Fuzz(commands::fuzz::Args),
+    /// Attack the harness, and see whether it ever lies
+    Torture(commands::torture::Args),
+    /// Many warm runs in a row: does anything grow, does anything fail?
+    Soak(commands::soak::Args),
     /// Check what this machine has and what is missing
     Doctor(commands::doctor::Args),
     /// Compare speed with peers and limits
@@ -93,6 +98,9 @@ fn keep_memory_small() {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::torture::wire::stand_in() {
+        return code;
+    }
     keep_memory_small();
     let cli = Cli::parse();
     let result = match cli.command {
@@ -107,6 +115,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Lint(args) => commands::lint::execute(&args),
         Command::Fuzz(args) => commands::fuzz::execute(&args),
+        Command::Torture(args) => commands::torture::execute(&args),
+        Command::Soak(args) => commands::soak::execute(&args),
         Command::Doctor(args) => commands::doctor::execute(&args),
         Command::Bench(args) => commands::bench::execute(&args),
         Command::Image(args) => commands::image::execute(&args),
@@ -120,7 +130,9 @@ fn main() -> ExitCode {
         Err(Failure::Interrupted) => (130, None),
     };
     if let Some(error) = error {
-        eprintln!("{} {error:#}", console::style("error:").red().bold().for_stderr());
+        // It may quote a file's name, or what somebody else's program wrote.
+        let text = softoff_harness::text::printable_lines(&format!("{error:#}"));
+        eprintln!("{} {text}", console::style("error:").red().bold().for_stderr());
     }
     ExitCode::from(code)
 }

@@ -131,7 +131,7 @@ mod tests {
             provenance: BTreeMap::new(),
         };
         let scenario = all.into_iter().find(|s| s.name.0 == scenario).unwrap();
-        let image = Image { dir: "/nowhere".into(), id: manifest.id(), manifest };
+        let image = Image { dir: "/nowhere".into(), id: manifest.id(), manifest, stamps: Default::default() };
         Job::new(Arc::new(scenario), Arc::new(image), Accelerator::Tcg)
     }
 

@@ -51,6 +51,9 @@ fn outcome(output: &Output) -> (i32, String) {
 #[case::no_percentile(&["advise", "--percentile", "100"], "between 0 and 100")]
 #[case::report_of_nothing(&["report", "/nowhere"], "cargo xtask run")]
 #[case::merge_of_nothing(&["report", "merge", "src"], "holds no run")]
+#[case::resume_nothing(&["run", "--resume", "/nowhere"], "`cargo xtask run` begins one")]
+#[case::resume_no_run(&["run", "--resume", "src"], "no run that can go on")]
+#[case::resume_and_choose(&["run", "--resume", "--scenario", "x"], "cannot be used with")]
 #[case::unknown_image(&["image", "build", "beos"], "reference")]
 fn wrong_usage_ends_with_2_and_says_what_is_right(#[case] args: &[&str], #[case] hint: &str) {
     let (code, text) = outcome(&xtask(args).output().unwrap());

@@ -16,8 +16,37 @@ use crate::timeline::{Seen, Source, Timeline};
 /// What is kept of the console in `serial.log`, bytes; the rest is read and dropped.
 const CONSOLE_LIMIT: usize = 8 << 20;
 
-/// Probe lines kept in one timeline; a guest that floods COM1 fills no memory.
+/// Probe lines kept in one timeline, and their bytes together; a guest that floods COM1 fills no memory.
 const PROBE_LIMIT: usize = 20_000;
+const PROBE_BYTES: usize = 4 << 20;
+
+/// What is kept of COM1.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: usize,
+    bytes: usize,
+    full: bool,
+}
+
+impl Kept {
+    /// Takes a line of so many bytes into the timeline while there is room; the first that finds none is told, for
+    /// what is dropped from there on may have been the guest's own.
+    fn add(&mut self, timeline: &Timeline, bytes: usize, what: Seen) {
+        if self.full {
+            return;
+        }
+        (self.lines, self.bytes) = (self.lines + 1, self.bytes + bytes);
+        self.full = self.lines > PROBE_LIMIT || self.bytes > PROBE_BYTES;
+        let flood =
+            || format!("COM1 is flooded: {PROBE_LIMIT} lines or {PROBE_BYTES} bytes are kept, no more");
+        let what = if self.full { Seen::ProbeDamaged { why: flood() } } else { what };
+        timeline.add(Source::Probe, what);
+    }
+
+    fn damaged(&mut self, timeline: &Timeline, why: String) {
+        self.add(timeline, why.len(), Seen::ProbeDamaged { why });
+    }
+}
 
 /// Connects to a socket that QEMU is about to open.
 pub(crate) async fn connect(path: &Path, limit: Duration) -> anyhow::Result<UnixStream> {
@@ -42,18 +71,19 @@ pub type LastNumbers = HashMap<(String, u32), u64>;
 /// state was loaded.
 pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline, mut last_seq: LastNumbers) {
     let mut reader = BufReader::new(stream);
-    let mut kept = 0;
+    let mut kept = Kept::default();
     loop {
         let line = match next_line(&mut reader, MAX_LINE).await {
             Ok(Line::Whole(line)) => line,
             Ok(Line::TooLong { bytes }) => {
-                damaged(&timeline, &mut kept, format!("line of {bytes} bytes"));
+                kept.damaged(&timeline, format!("line of {bytes} bytes"));
                 continue;
             }
             Ok(Line::End(_)) | Err(_) => return,
         };
         match ProbeLine::parse(&line) {
-            Ok(line) => {
+            Ok(parsed) => {
+                let (bytes, line) = (line.len(), parsed);
                 if last_seq.len() > 1000 {
                     last_seq.clear();
                 }
@@ -66,26 +96,16 @@ pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline, mut last_
                         last.unwrap_or(0),
                         line.seq
                     );
-                    damaged(&timeline, &mut kept, why);
+                    kept.damaged(&timeline, why);
                 }
-                kept += 1;
-                if kept <= PROBE_LIMIT {
-                    timeline.add(Source::Probe, Seen::Probe(line));
-                }
+                kept.add(&timeline, bytes, Seen::Probe(line));
             }
             Err(e) if !line.trim_ascii().is_empty() => {
                 let text = printable(&String::from_utf8_lossy(&line), 120);
-                damaged(&timeline, &mut kept, format!("{e}: {text}"));
+                kept.damaged(&timeline, format!("{e}: {text}"));
             }
             Err(_) => {}
         }
-    }
-}
-
-fn damaged(timeline: &Timeline, kept: &mut usize, why: String) {
-    *kept += 1;
-    if *kept <= PROBE_LIMIT {
-        timeline.add(Source::Probe, Seen::ProbeDamaged { why });
     }
 }
 
@@ -159,6 +179,27 @@ mod tests {
             })
             .collect();
         insta::assert_debug_snapshot!(kinds);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_cut_and_told() {
+        for (lines, length) in [(PROBE_LIMIT + 2000, 1), (PROBE_BYTES / 2000, 3000)] {
+            let (mut guest, host) = UnixStream::pair().unwrap();
+            let timeline = Timeline::start();
+            let reads = tokio::spawn(read_probe(host, timeline.clone(), LastNumbers::new()));
+            for seq in 1..=lines as u64 {
+                let event = ProbeEvent::DialogShown { title: "x".repeat(length) };
+                let line = ProbeLine { softoff: VERSION, src: "flood".into(), pid: 1, seq, up_ms: 0, event };
+                guest.write_all(&line.encode()).await.unwrap();
+            }
+            drop(guest);
+            reads.await.unwrap();
+            let seen = timeline.snapshot();
+            assert!(seen.len() <= PROBE_LIMIT + 1 && seen.len() < lines, "{}", seen.len());
+            assert!(
+                matches!(&seen.last().unwrap().what, Seen::ProbeDamaged { why } if why.contains("flooded"))
+            );
+        }
     }
 
     #[tokio::test]

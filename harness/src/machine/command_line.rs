@@ -172,6 +172,7 @@ mod tests {
         let image = Image {
             dir: "/images/reference".into(),
             id: Sha256Hex(String::new()),
+            stamps: Default::default(),
             manifest: Manifest {
                 schema: 1,
                 name: "reference".into(),

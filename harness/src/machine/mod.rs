@@ -11,6 +11,8 @@ pub mod agent;
 pub(crate) mod button;
 mod channels;
 pub mod command_line;
+pub mod confine;
+mod events;
 pub mod firmware;
 pub mod folder;
 pub(crate) mod lines;
@@ -40,7 +42,10 @@ use accel::Accelerator;
 use acpi::PmBase;
 use agent::Agent;
 pub use channels::LastNumbers;
+pub(crate) use channels::read_probe;
 use command_line::{Memory, Plan, Sockets};
+use confine::Bounds;
+pub(crate) use events::read_events;
 use folder::RunFolder;
 use qmp::{QmpClient, QmpError, QmpEvent};
 use tpm::Tpm;
@@ -102,6 +107,8 @@ impl Machine {
         folder: &RunFolder,
         timeline: Timeline,
     ) -> anyhow::Result<Machine> {
+        let image = config.image.clone();
+        tokio::task::spawn_blocking(move || image.unchanged()).await??;
         let sockets = Sockets::within(folder.path());
         let uefi = config.image.manifest.boot == Boot::Uefi;
         let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
@@ -121,7 +128,8 @@ impl Machine {
             memory: config.memory,
         };
         let log = config.record_dir.join("qemu.log");
-        let child = start_qemu(&plan, &log).await?;
+        let bounds = bounds(&plan, folder.path());
+        let child = start_qemu(&plan, &bounds, &log).await?;
         let pid = child.id().unwrap_or_default();
         timeline.add(Source::Host, Seen::MachineStarted { pid });
         let (kill, orders) = mpsc::channel(1);
@@ -238,11 +246,31 @@ impl Machine {
     }
 }
 
-async fn start_qemu(plan: &Plan<'_>, log: &Path) -> anyhow::Result<Child> {
+/// What QEMU reads and writes for this machine.
+fn bounds(plan: &Plan<'_>, folder: &Path) -> Bounds {
+    let mut bounds = Bounds {
+        read: [vec![plan.image.dir.clone()], confine::program(QEMU)].concat(),
+        write: vec![folder.to_owned(), confine::folder_of(plan.overlay)],
+    };
+    match plan.memory {
+        Memory::Anonymous => {}
+        Memory::Shared(file) => bounds.write.push(confine::folder_of(file)),
+        // Mapped copy-on-write; but QEMU opens it for writing (7.2, file_ram_open). That nothing was written shows
+        // when the state is next used.
+        Memory::Saved(file) => {
+            bounds.read.push(confine::folder_of(file));
+            bounds.write.push(file.to_owned());
+        }
+    }
+    bounds
+}
+
+async fn start_qemu(plan: &Plan<'_>, bounds: &Bounds, log: &Path) -> anyhow::Result<Child> {
     let output = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(QEMU);
     command.args(command_line::arguments(plan));
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    confine::confine(command.as_std_mut(), bounds).context("confining QEMU")?;
     process::spawn(command)
         .await
         .with_context(|| format!("cannot start {QEMU}; `cargo xtask doctor` tells how to get it"))
@@ -271,17 +299,6 @@ async fn connect_qmp(
         let said = std::fs::read_to_string(log).unwrap_or_default();
         format!("QEMU did not come up; it wrote: {}", crate::text::printable(said.trim(), 500))
     })
-}
-
-/// Brings QMP's events to the timeline, until the connection ends.
-pub(crate) async fn read_events(mut events: mpsc::Receiver<QmpEvent>, timeline: Timeline) {
-    while let Some(event) = events.recv().await {
-        let at = match event.since_epoch() {
-            Some(_) => timeline.clock().place_qmp(event.seconds, event.microseconds),
-            None => timeline.clock().now(),
-        };
-        timeline.add_at(at, Source::Qmp, Seen::QmpEvent { name: event.name, data: event.data });
-    }
 }
 
 /// Owns the child until it ends, is killed, or its [`Machine`] is dropped.

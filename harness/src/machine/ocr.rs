@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::confine::{Bounds, confine, program};
 use crate::image::Sha256Hex;
 use crate::screen_texts::Language;
 
@@ -70,6 +71,14 @@ async fn run(picture: &Path) -> Option<String> {
     // need the processors.
     command.arg(picture).args(["-", "-l", languages(), "--psm", "11"]).env("OMP_THREAD_LIMIT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What it reads was painted by a guest.
+    let scratch = tempfile::tempdir().ok()?;
+    command.env("TMPDIR", scratch.path());
+    let bounds = Bounds {
+        read: [vec![picture.to_owned()], program("tesseract")].concat(),
+        write: vec![scratch.path().to_owned()],
+    };
+    confine(command.as_std_mut(), &bounds).ok()?;
     let child = super::process::spawn(command).await.ok()?;
     let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

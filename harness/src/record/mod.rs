@@ -3,7 +3,9 @@
 //! A run's folder is `<out>/runs/<id>/`; `<out>/latest` points at the newest. Inside:
 //!
 //! ```text
+//! plan.json                     what the run set out to do; an interrupted one goes on from it
 //! run.json                      the results, schema 1 (harness/schema/run.schema.json)
+//! unfinished/                   scenario folders that were cut, set aside when the run went on
 //! <scenario>.<image>.<n>/
 //!     started.json              written first; without result.json beside it, the harness died here
 //!     result.json               this scenario's entry of run.json
@@ -17,6 +19,7 @@
 pub mod normal;
 pub mod overhead;
 pub mod past;
+pub mod plan;
 pub mod schema;
 pub mod words;
 
@@ -28,6 +31,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 
 use crate::guest::registry_facts::RegistryFacts;
+use crate::image::is_word;
 use crate::text::civil;
 use crate::timeline::Observation;
 pub use schema::{RunRecord, ScenarioRecord};
@@ -74,6 +78,11 @@ impl RunStore {
         {
             let _gone = fs::remove_file(&fresh);
         }
+    }
+
+    /// The folder of a run that goes on.
+    pub fn reopen(dir: &Path) -> RunStore {
+        RunStore { dir: dir.to_owned() }
     }
 
     /// The folder.
@@ -174,7 +183,27 @@ pub fn read_run(dir: &Path) -> anyhow::Result<RunRecord> {
         record.schema,
         schema::SCHEMA
     );
+    if let Some(name) = strange_name(&record) {
+        let name = crate::text::printable(name, 80);
+        anyhow::bail!("{} names something `{name}`, which is no name of Softoff's", path.display());
+    }
     Ok(record)
+}
+
+/// The first name in a record that is no plain word. Names become paths and columns; a record may come from anywhere.
+fn strange_name(run: &RunRecord) -> Option<&str> {
+    let results = run.results.iter();
+    let of_results = results.flat_map(|r| [r.scenario.0.as_str(), r.image.name.as_str(), r.dir.as_str()]);
+    let planned = run.shard.iter().flat_map(|s| &s.plan).map(|p| p.dir.as_str());
+    let names = of_results.chain(planned).chain([run.id.as_str()]);
+    names.chain(run.missing.iter().map(String::as_str)).find(|name| !is_name(name))
+}
+
+/// Letters, digits, `-`, `_` and `.`, and no more than a folder's name may have.
+fn is_name(name: &str) -> bool {
+    name.len() <= 255
+        && name.split('.').all(|part| part.is_empty() || is_word(part, ""))
+        && is_plain_name(name)
 }
 
 /// Reads a scenario's timeline, ordered by time. Lines of a newer Softoff that are not understood are left
@@ -211,7 +240,11 @@ pub fn read_result(dir: &Path) -> anyhow::Result<Option<ScenarioRecord>> {
         return Ok(None);
     }
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is no scenario's result", path.display()))
+    let record: ScenarioRecord = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is no scenario's result", path.display()))?;
+    let names = [&record.scenario.0, &record.image.name, &record.dir];
+    anyhow::ensure!(names.iter().all(|name| is_name(name)), "{} has strange names in it", path.display());
+    Ok(Some(record))
 }
 
 /// Whether this is the folder of one scenario.
@@ -277,6 +310,20 @@ mod tests {
     #[case(u64::MAX, "9999-12-31 23:59:59")]
     fn people_read_utc(#[case] seconds: u64, #[case] text: &str) {
         assert_eq!(utc(seconds), text);
+    }
+
+    #[rstest]
+    #[case("control.reference.1", true)]
+    #[case("20261123T184031Z-2", true)]
+    #[case("../../outside", false)]
+    #[case("a/b", false)]
+    #[case("", false)]
+    #[case("..", false)]
+    #[case("x\u{1b}[2J", false)]
+    #[case("<script>", false)]
+    #[case("a b", false)]
+    fn names_are_words_and_no_paths(#[case] name: &str, #[case] is: bool) {
+        assert_eq!(is_name(name), is);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct RunRecord {
     /// Whether the run was cut short by the user; `results` is then partial.
     #[serde(default)]
     pub interrupted: bool,
+    /// How many times it was interrupted and went on; 0 when it ran in one go.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumed: u32,
     /// Which part of a run this is; absent when it was not shared among machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardRef>,
@@ -46,6 +49,10 @@ pub struct RunRecord {
     pub missing: Vec<String>,
     /// One entry per scenario, image and repeat.
     pub results: Vec<ScenarioRecord>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One part of a run that is shared among machines.

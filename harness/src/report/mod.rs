@@ -53,12 +53,22 @@ pub fn write_all(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -
         anyhow::Ok(path)
     };
     soft_versus_hard::write(dir, run)?;
-    write(JUNIT, junit::render(run)?)?;
-    write(SUMMARY, summary::render(run, comparison))?;
+    let [page, junit, summary] = texts(dir, run, comparison)?;
+    write(JUNIT, junit)?;
+    write(SUMMARY, summary)?;
     if let Some(comparison) = comparison {
         write(COMPARISON, serde_json::to_string_pretty(comparison).context("writing JSON")?)?;
     }
-    write(PAGE, html::render(dir, run, comparison)?)
+    write(PAGE, page)
+}
+
+/// The page, the JUnit report and the summary.
+pub(crate) fn texts(
+    dir: &Path,
+    run: &RunRecord,
+    comparison: Option<&Comparison>,
+) -> anyhow::Result<[String; 3]> {
+    Ok([html::render(dir, run, comparison)?, junit::render(run)?, summary::render(run, comparison)])
 }
 
 /// The comparison that was kept beside a run's reports, if there is one.

@@ -7,6 +7,7 @@ use super::boot::OVERLAY;
 use crate::disk::{DiskImage, VolumeFlags, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
+use crate::machine::overlay;
 use crate::record::schema::Damage;
 
 /// What a stopped machine's disk says.
@@ -14,27 +15,34 @@ use crate::record::schema::Damage;
 pub(super) struct DiskFindings {
     pub(super) damage: Damage,
     pub(super) registry: Option<RegistryFacts>,
+    /// What is wrong with the overlay itself: no guest can do that.
+    pub(super) overlay_trouble: Option<String>,
 }
 
 /// Reads the overlay. QEMU must have gone. `written` is what the guest said of its documents.
 pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFindings {
     let overlay = folder.join(OVERLAY);
-    let read = tokio::task::spawn_blocking(move || inspect(&DiskImage::open(&overlay)?, written));
-    let trouble =
-        |e: String| DiskFindings { damage: Damage { trouble: Some(e), ..Damage::default() }, registry: None };
+    let path = overlay.clone();
+    let read = tokio::task::spawn_blocking(move || inspect(&DiskImage::open(&path)?, written));
+    let mut findings = DiskFindings::default();
     match read.await {
         Ok(Ok(Inspection { report, registry })) => {
-            let damage = Damage {
+            findings.registry = registry;
+            findings.damage = Damage {
                 volume_dirty: report.volume_dirty(),
                 volume_flags: report.volume_flags.map(|word| VolumeFlags(word).to_string()),
                 trouble: (!report.troubles.is_empty()).then(|| report.troubles.join("; ")),
                 disk: Some(report),
             };
-            DiskFindings { damage, registry }
         }
-        Ok(Err(e)) => trouble(e.to_string()),
-        Err(e) => trouble(e.to_string()),
+        Ok(Err(e)) => findings.damage.trouble = Some(e.to_string()),
+        Err(e) => findings.damage.trouble = Some(e.to_string()),
     }
+    // Whose doing is it? A guest writes to its volume, and never to what holds it.
+    if findings.damage.volume_dirty.is_none() {
+        findings.overlay_trouble = overlay::check(&overlay).await.err().map(|e| format!("{e:#}"));
+    }
+    findings
 }
 
 /// What the registry says before the boot; `None` when it cannot be read. An error when the image is an evaluation

@@ -48,6 +48,8 @@ pub(super) fn make_record(
         by => settle::tie(observations, by),
     };
     let troubles: Vec<String> = troubles(observations);
+    let damaged = observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count();
+    let probe_lines_damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
     let judgement = judge(
         &job.scenario.expect,
         &Findings {
@@ -60,6 +62,8 @@ pub(super) fn make_record(
             tie: &tie,
             diagnosis: &diagnosis,
             volume_dirty: damage.volume_dirty,
+            overlay_trouble: story.overlay_trouble.as_deref(),
+            probe_lines_damaged,
             scale: job.deadline_scale,
         },
     );
@@ -114,10 +118,7 @@ pub(super) fn make_record(
         boot_ms: story.start.as_ref().filter(|s| s.mode == StartMode::Cold).and_then(|s| s.ready_ms),
         start: story.start.clone(),
         boots: story.boots,
-        probe_lines_damaged: u32::try_from(
-            observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count(),
-        )
-        .unwrap_or(u32::MAX),
+        probe_lines_damaged,
         host_pressure: story.pressure.clone(),
         machine_memory_mib: story.memory_mib,
         wall_ms: millis(wall),
@@ -167,14 +168,15 @@ fn troubles(observations: &[Observation]) -> Vec<String> {
     observations.iter().skip(ready).filter_map(trouble).collect()
 }
 
-/// A passing record must also look as the approved one.
+/// A passing record must also look as the approved one; where probe lines were lost, what differs may have been lost
+/// with them.
 fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
     let Some(approved) = &job.approved else { return };
     let found = normal::normalised(record);
     if record.verdict != Verdict::Pass || found.trim() == approved.trim() {
         return;
     }
-    record.verdict = Verdict::Fail;
+    record.verdict = if record.probe_lines_damaged > 0 { Verdict::Inconclusive } else { Verdict::Fail };
     for (is, was) in found.trim().lines().zip(approved.trim().lines()).filter(|(a, b)| a != b) {
         record.reasons.push(format!("differs from the approved snapshot: `{is}`, approved `{was}`"));
     }

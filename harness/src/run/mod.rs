@@ -11,6 +11,8 @@ pub(crate) mod early;
 mod job;
 mod next_boot;
 mod request;
+#[cfg(test)]
+mod truth;
 
 pub use job::{Job, JobName, Listener, QUIET, RunEvent, Stage, Start};
 
@@ -33,7 +35,6 @@ use crate::record::RunStore;
 use crate::record::schema::{Damage, NextBoot, ScenarioRecord, StartRecord};
 use crate::scenario::RequestMoment;
 use crate::settle::{self, until_settled};
-use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
 use crate::witness::Witness;
 
@@ -55,6 +56,8 @@ pub(crate) struct Story {
     pub(crate) next_boot: Option<NextBoot>,
     pub(crate) pressure: Option<HostPressure>,
     pub(crate) memory_mib: Option<u64>,
+    /// What is wrong with the overlay itself.
+    pub(crate) overlay_trouble: Option<String>,
 }
 
 /// Runs one job. `None` when it was cancelled; the machine is gone then, and the start marker without a
@@ -88,7 +91,7 @@ pub async fn run_scenario(
             return Ok(None);
         }
     };
-    let outcome = match (told, story.outcome.take()) {
+    let mut outcome = match (told, story.outcome.take()) {
         (Err(e), _) => Outcome::HostFailed { what: format!("{e:#}") },
         (Ok(()), Some(outcome)) => outcome,
         (Ok(()), None) => Outcome::HostFailed { what: "the run ended without an outcome".into() },
@@ -105,9 +108,12 @@ pub async fn run_scenario(
             keep(job, machine, listener, cancel.clone()).await;
         }
         machine.clean_up().await;
+        // What the guest had written before it ended may have been read only now; what we did to QEMU writes nothing.
+        outcome = settle::to_the_end(outcome, &timeline.snapshot());
         let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
         if outcome.ended_the_machine() {
             damage = disk.damage;
+            story.overlay_trouble = disk.overlay_trouble;
         } else {
             damage.trouble =
                 Some("the machine still ran, and the harness ended it: not the guest's damage".into());
@@ -202,8 +208,7 @@ async fn tell(
     Ok(())
 }
 
-/// The outcome at the deadline. That a machine still runs is asked of QEMU, not concluded from silence: a
-/// QEMU that hangs, or has stopped the machine for a reason of its own, says nothing about the guest.
+/// The outcome at the deadline.
 async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
     if let Some(outcome) = settle::settled(&timeline.snapshot()) {
         return outcome;
@@ -212,16 +217,7 @@ async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
     if let Ok(state) = &state {
         timeline.add(Source::Qmp, Seen::RunState { state: state.clone() });
     }
-    // What came while it was asked counts.
-    match (settle::settled(&timeline.snapshot()), state.as_deref()) {
-        (Some(outcome), _) => outcome,
-        (None, Ok("running")) => Outcome::StillRunning,
-        (None, Ok("suspended")) => Outcome::Suspended,
-        (None, Ok(other)) => Outcome::HostFailed {
-            what: format!("QEMU's run state at the deadline is `{}`; see qemu.log", printable(other, 40)),
-        },
-        (None, Err(e)) => Outcome::HostFailed { what: format!("QEMU does not answer at the deadline: {e}") },
-    }
+    settle::by_run_state(&timeline.snapshot(), state.as_deref().map_err(ToString::to_string))
 }
 
 /// What the machine is like just before it is asked.

@@ -40,7 +40,15 @@ fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
 #[case::hibernated_looks_like_off(vec![asked("x"), qmp("SUSPEND_DISK", json!(null)), off()], "hibernated")]
 #[case::reset(vec![asked("x"), qmp("RESET", json!({"guest": true, "reason": "guest-reset"}))], "rebooted")]
 #[case::reset_while_booting(vec![qmp("RESET", json!({"guest": true})), asked("x"), off()], "powered-off")]
-#[case::reset_by_host_tells_nothing(vec![asked("x"), qmp("RESET", json!({"guest": false}))], "still-running")]
+#[case::reset_from_outside(vec![asked("x"), qmp("RESET", json!({"guest": false})), off()], "host-failed")]
+#[case::reset_from_outside_while_booting(vec![qmp("RESET", json!({"guest": false})), asked("x"), off()], "powered-off")]
+#[case::panic_read_after_the_end(vec![asked("x"), off(), Seen::ConsolePanic { line: "Kernel panic".into() }], "crashed")]
+#[case::panic_read_after_the_reset(vec![asked("x"), qmp("RESET", json!({"guest": true})), qmp("GUEST_PANICKED", json!({}))], "crashed")]
+#[case::host_failed_before_a_panic(
+    vec![asked("x"), Seen::ProcessExited { code: None, signal: Some(11) }, Seen::ConsolePanic { line: "Kernel panic".into() }],
+    "host-failed"
+)]
+#[case::damaged_overlay(vec![asked("x"), qmp("BLOCK_IMAGE_CORRUPTED", json!({"msg": "L2", "fatal": true})), off()], "host-failed")]
 #[case::panic_then_off(vec![asked("x"), qmp("GUEST_PANICKED", json!({})), off()], "crashed")]
 #[case::crash_dump(vec![asked("x"), qmp("GUEST_CRASHLOADED", json!({})), off()], "crashed")]
 #[case::panic_reason(vec![asked("x"), qmp("SHUTDOWN", json!({"guest": true, "reason": "guest-panic"}))], "crashed")]
@@ -70,6 +78,20 @@ fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
 )]
 fn outcomes_follow_from_events(#[case] seen: Vec<Seen>, #[case] outcome: &str) {
     assert_eq!(at_deadline(&timeline(seen)).kind().to_string(), outcome);
+}
+
+#[rstest]
+#[case::runs(Ok("running"), "still-running")]
+#[case::sleeps(Ok("suspended"), "suspended")]
+#[case::stopped_by_the_host(Ok("paused"), "host-failed")]
+#[case::went_without_a_word(Ok("shutdown"), "host-failed")]
+#[case::no_answer(Err("x".to_owned()), "host-failed")]
+fn that_it_runs_is_asked_not_concluded(#[case] state: Result<&str, String>, #[case] outcome: &str) {
+    let observations = timeline(vec![asked("x")]);
+    assert_eq!(by_run_state(&observations, state.clone()).kind().to_string(), outcome);
+    // What was seen counts more than any answer.
+    let ended = timeline(vec![asked("x"), off()]);
+    assert_eq!(by_run_state(&ended, state), Outcome::PoweredOff);
 }
 
 #[test]

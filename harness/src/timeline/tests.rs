@@ -18,13 +18,27 @@ async fn waiting_sees_what_came_before_and_what_comes_later() {
     assert_eq!(timeline.wait_for(Duration::from_millis(1), is("never")).await, None);
 }
 
+/// A clock in November 2026.
+const REALTIME: Duration = Duration::from_secs(1_795_459_231);
+
 #[test]
-fn qmp_stamps_are_placed_between_the_start_and_now() {
+fn qmp_stamps_are_placed_by_how_long_ago_they_were_made() {
     let clock = RunClock::start();
-    let realtime = i64::try_from(clock.realtime.as_micros()).unwrap();
-    assert_eq!(clock.place_qmp(0, realtime - 5_000_000), Duration::ZERO);
-    assert!(clock.place_qmp(0, realtime + 3_600_000_000) <= clock.now());
-    assert!(clock.place_qmp(i64::MAX, i64::MAX) <= clock.now());
+    std::thread::sleep(Duration::from_millis(30));
+    let stamp = |ago: i64| {
+        let micros = i64::try_from(REALTIME.as_micros()).unwrap() - ago;
+        clock.now().saturating_sub(clock.place_qmp(0, micros, REALTIME))
+    };
+    // Between the two readings of the clock here nothing is subtracted but the wait itself.
+    let near = |found: Duration, wanted: u64| found.as_micros().abs_diff(u128::from(wanted)) < 5_000;
+    assert!(near(stamp(20_000), 20_000), "{:?}", stamp(20_000));
+    assert!(near(stamp(0), 0));
+    // From the future, from yesterday, from nowhere: the clock was set, and the reading counts.
+    for ago in [-3_600_000_000, -1, 86_400_000_000, i64::from(u32::MAX) * 1_000_000] {
+        assert!(near(stamp(ago), 0), "{ago}");
+    }
+    assert!(clock.place_qmp(i64::MAX, i64::MAX, REALTIME) <= clock.now());
+    assert!(clock.place_qmp(-1, -1, REALTIME) <= clock.now());
 }
 
 #[test]

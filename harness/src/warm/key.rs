@@ -61,6 +61,7 @@ mod tests {
         Image {
             dir: dir.into(),
             id: hash("image"),
+            stamps: Default::default(),
             manifest: Manifest {
                 schema: 1,
                 name: "x".into(),

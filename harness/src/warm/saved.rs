@@ -9,7 +9,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::key::StateKey;
 use crate::guest::registry_facts::RegistryFacts;
-use crate::image::Sha256Hex;
+use crate::image::{FileStamp, Sha256Hex};
 use crate::timeline::Written;
 
 pub(super) const MANIFEST: &str = "state.json";
@@ -74,23 +73,7 @@ pub struct SavedState {
     pub(super) documents: Option<Written>,
     /// What the registry on its disk says.
     pub registry: Option<RegistryFacts>,
-    stamps: Vec<Stamp>,
-}
-
-/// What shows that a file was not touched since it was hashed: hashing 400 MB before each start would cost more
-/// than the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> anyhow::Result<Stamp> {
-        let meta = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Stamp { inode: meta.ino(), bytes: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) })
-    }
+    stamps: Vec<FileStamp>,
 }
 
 impl SavedState {
@@ -115,7 +98,7 @@ impl SavedState {
         for name in [MEMORY, DEVICES, DISK] {
             let file = dir.join(name);
             let wanted = manifest.files.iter().find(|(n, _)| n == name).map(|(_, hash)| hash);
-            stamps.push(Stamp::of(&file)?);
+            stamps.push(stamp(&file)?);
             let found = content_hash(&file)?;
             anyhow::ensure!(
                 Some(&found) == wanted,
@@ -142,7 +125,7 @@ impl SavedState {
         for (name, stamp) in [MEMORY, DEVICES, DISK].iter().zip(&self.stamps) {
             let path = self.dir.join(name);
             anyhow::ensure!(
-                Stamp::of(&path)? == *stamp,
+                self::stamp(&path)? == *stamp,
                 "{} was changed since it was checked",
                 path.display()
             );
@@ -161,6 +144,10 @@ impl SavedState {
     pub(super) fn disk(&self) -> PathBuf {
         self.dir.join(DISK)
     }
+}
+
+fn stamp(path: &Path) -> anyhow::Result<FileStamp> {
+    FileStamp::of(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The image that the state in a folder was saved of; `None` when its manifest cannot be read.

@@ -74,6 +74,7 @@ fn check_schema(store: &RunStore, record: &ScenarioRecord) {
         wall_ms: 0,
         host: HostFingerprint::collect(Path::new(QEMU)).expect("the host"),
         interrupted: false,
+        resumed: 0,
         shard: None,
         merged: Vec::new(),
         missing: Vec::new(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use softoff_harness::advise::{Advice, Killed, Platform, Seen, advise};
 use softoff_harness::history::{HISTORY, History};
 use softoff_harness::image::GuestFamily;
@@ -11,7 +11,7 @@ use softoff_harness::record::words::seconds;
 use softoff_harness::record::{self, RunRecord};
 use softoff_harness::text::printable;
 
-use crate::ui::table;
+use crate::ui::{self, table};
 use crate::{Failure, host_tools};
 
 /// How long should a platform wait before it pulls the plug? From repeated runs, per image and cause
@@ -55,7 +55,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         advice.iter_mut().for_each(|a| a.platforms.retain(|(p, _)| args.platforms.contains(&p.id)));
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&advice).context("writing JSON")?);
+        println!("{}", ui::json(&advice)?);
         return Ok(());
     }
     if advice.is_empty() {

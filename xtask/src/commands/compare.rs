@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use softoff_harness::compare::{Comparison, Floors, Gate, Terms, compare};
 use softoff_harness::record;
 
@@ -59,7 +58,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let read = |dir: &Path| record::read_run(dir).map_err(Failure::Usage);
     let comparison = compare(&read(&args.base)?, &read(&args.head)?, &args.floors.terms(1));
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison).context("writing JSON")?);
+        println!("{}", ui::json(&comparison)?);
     } else {
         ui::comparison::lines(&comparison).iter().for_each(|line| println!("{line}"));
     }

@@ -247,6 +247,6 @@ fn add(shown: &mut Value, name: &str, value: Value) {
 }
 
 fn print_json(value: &Value) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value).context("writing JSON")?);
+    println!("{}", ui::json(value)?);
     Ok(())
 }

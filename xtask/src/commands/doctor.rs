@@ -62,6 +62,7 @@ fn tell_host() {
         ),
         Err(e) => println!("host: {e}"),
     }
+    println!("QEMU is confined by: {}", machine::confine::describe());
     let cache = softoff_images::cache::cache_root();
     match machine::accel::preflight(qemu, Some(&cache), PREFLIGHT_LIMIT) {
         Ok(KvmState::Works) => println!("accelerator: KVM works (a test boot passed)"),

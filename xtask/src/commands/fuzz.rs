@@ -13,8 +13,18 @@ use softoff_harness::text::utc;
 use crate::{Failure, host_tools};
 
 /// What is fuzzed, each with the longest input that makes sense.
-const TARGETS: [(&str, u32); 4] =
-    [("partition", 64 << 10), ("fat", 4096), ("volume", 512), ("evtx_pair", 4096)];
+const TARGETS: [(&str, u32); 10] = [
+    ("partition", 64 << 10),
+    ("fat", 4096),
+    ("volume", 512),
+    ("evtx_pair", 4096),
+    ("qmp", 4096),
+    ("agent", 4096),
+    ("probe_line", 4096),
+    ("scenario", 4096),
+    ("record", 16 << 10),
+    ("report", 2048),
+];
 /// One input may take so long before libFuzzer calls it a hang, seconds.
 const HANG: u32 = 20;
 /// Memory of a fuzzer, MiB: the readers' own limit is 256, the rest is libFuzzer's corpus.
@@ -26,7 +36,7 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
 const LOG: &str = "ci/fuzz-log.md";
 
-/// Fuzz the readers of partitions, FAT, NTFS volumes and event logs
+/// Fuzz whatever reads foreign bytes: disks, QMP, the agent, probe lines, definitions, records, reports
 ///
 /// Builds the targets in fuzz/ with the stable compiler and runs each for a time, with libFuzzer. A crash, a hang or
 /// too much memory leaves the input in fuzz/artifacts/. What was run is added to ci/fuzz-log.md with --log.
@@ -136,6 +146,7 @@ fn run(
     let (began, before) = (Instant::now(), processor_time()?);
     let output = Command::new(binaries.join(target))
         .arg(&corpus)
+        .args(Some(workspace.join("fuzz/seeds").join(target)).filter(|seeds| seeds.is_dir()))
         .arg(format!("-max_total_time={seconds}"))
         .args([format!("-timeout={HANG}"), format!("-rss_limit_mb={MEMORY}"), format!("-max_len={longest}")])
         .arg(format!("-artifact_prefix={}/", artifacts.display()))

@@ -11,7 +11,7 @@ use softoff_harness::record::{self, words};
 use softoff_harness::report;
 use softoff_harness::text::printable;
 
-use crate::{Failure, host_tools};
+use crate::{Failure, host_tools, ui};
 
 /// Runs of many nights: list and plot a scenario over them, and tell where a change came in
 ///
@@ -139,7 +139,7 @@ fn list(history: &History, args: &Args) -> Result<(), Failure> {
     let (scenario, image) = (glob(&args.scenario)?, glob(&args.image)?);
     let nights = history.nights(|s, i| scenario.is_match(s) && image.is_match(i))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&nights).context("writing JSON")?);
+        println!("{}", ui::json(&nights)?);
     } else {
         lines(&nights).iter().for_each(|line| println!("{line}"));
     }

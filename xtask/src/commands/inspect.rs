@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use softoff_harness::disk::DiskImage;
 use softoff_harness::inspect::ImageReport;
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let report = read(&args.disk)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("writing JSON")?);
+        println!("{}", ui::json(&report)?);
     } else {
         println!("{}", ui::inspection::render(&report));
     }

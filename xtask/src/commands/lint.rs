@@ -63,7 +63,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 fn lint(args: &Args, disk: &Path) -> Result<(), Failure> {
     let lint = Lint::of(&super::inspect::read(disk)?);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&lint).context("writing JSON")?);
+        println!("{}", ui::json(&lint)?);
     } else {
         println!("{}", ui::lint::render(&lint));
     }

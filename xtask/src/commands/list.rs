@@ -1,13 +1,11 @@
 //! `cargo xtask list`
 
-use anyhow::Context;
-
 use softoff_harness::condition::remedies;
 use softoff_harness::image::GuestFamily;
 use softoff_harness::scenario::Scenario;
 
 use crate::Failure;
-use crate::ui::table;
+use crate::ui::{self, table};
 
 /// List the scenarios with their request and expectation
 #[derive(Debug, clap::Args)]
@@ -47,7 +45,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows).context("writing JSON")?);
+        println!("{}", ui::json(&rows)?);
         return Ok(());
     }
     let rows = scenarios.iter().map(|s| {

@@ -14,4 +14,6 @@ pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod soak;
 pub(crate) mod test;
+pub(crate) mod torture;

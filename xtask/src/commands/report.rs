@@ -92,7 +92,7 @@ fn merge(shards: &[PathBuf], out: Option<&Path>, json: bool) -> Result<(), Failu
     eprintln!("report:  {}", page.display());
     eprintln!("{}", ui::summary::render(&merged));
     if json {
-        println!("{}", serde_json::to_string_pretty(&merged).context("writing JSON")?);
+        println!("{}", ui::json(&merged)?);
     }
     super::run::exit(&merged)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use globset::{Glob, GlobMatcher};
 use softoff_harness::image::Image;
 use softoff_harness::known_issues::KnownIssues;
@@ -22,8 +22,8 @@ use softoff_harness::schedule::Machines;
 use softoff_harness::shard::{Shard, assign};
 
 use crate::batch::{self, Ran};
-use crate::starts;
-use crate::{Failure, host_tools, ui};
+use crate::resume::Interrupted;
+use crate::{Cli, Command, Failure, host_tools, starts, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
@@ -39,6 +39,7 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run --scenario 'power-button-*' --keep
   cargo xtask run --repeat 5 --baseline ci/baseline --until-decided 20
   cargo xtask run --shard 1/3 --durations ci/baseline
+  cargo xtask run --resume
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
     /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
@@ -106,6 +107,10 @@ pub(crate) struct Args {
     /// Install missing packages without asking whether this is a machine for it
     #[arg(long)]
     install: bool,
+    /// Go on with an interrupted run, by the options it was begun with: what is finished is not run again, and what was
+    /// cut is not believed. Without a folder: the newest run
+    #[arg(long, value_name = "DIR", num_args = 0..=1, exclusive = true)]
+    resume: Option<Option<PathBuf>>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -132,6 +137,19 @@ fn machines(text: &str) -> Result<Machines, String> {
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
+    let Some(run) = &args.resume else { return start(args, None) };
+    let newest = || batch::out(args).join("latest");
+    let interrupted = Interrupted::open(&run.clone().unwrap_or_else(newest))?;
+    let line = ["cargo xtask", "run"].into_iter().chain(interrupted.arguments().iter().map(String::as_str));
+    let cli = Cli::try_parse_from(line).context("the plan's options do not fit this Softoff");
+    let Command::Run(mut again) = cli.map_err(Failure::Usage)?.command else {
+        return Err(Failure::Usage(anyhow!("the plan is of another command")));
+    };
+    again.out = interrupted.out();
+    start(&again, Some(interrupted))
+}
+
+fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
     let scenarios = select(&args.scenarios)?;
     if let Some(name) = args.images.iter().find(|name| *name != "reference" && !Path::new(name).exists()) {
         let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
@@ -192,7 +210,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(batch::run_all(args, jobs, shard, &past))?;
+        .block_on(batch::run_all(args, jobs, shard, &past, interrupted))?;
     conclude(args, &run, &known)
 }
 
@@ -302,7 +320,7 @@ fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> 
         eprintln!("{table}");
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(run).context("writing JSON")?);
+        println!("{}", ui::json(run)?);
     }
     let expired = known.expired();
     expired.iter().for_each(|line| eprintln!("{line}"));

@@ -39,6 +39,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         // Twice as many as can work: the suites' gate lets a guest begin where another one only waits.
         failed |= cargo_test(&["-p", "softoff-scenarios"], processors * 2, &args.rest)?;
     }
+    if !args.unit && args.rest.is_empty() {
+        eprintln!("\nthe quick faults of `cargo xtask torture`:");
+        failed |= super::torture::execute(&super::torture::Args::quick()).is_err();
+    }
     if failed { Err(Failure::Scenario) } else { Ok(()) }
 }
 

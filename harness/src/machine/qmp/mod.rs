@@ -236,5 +236,22 @@ async fn pump(mut reader: BufReader<wire::Reader>, waiting: Waiting, events: mps
     waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
+/// The events in a stream of bytes, read as from the socket.
+pub(crate) async fn events_of(mut bytes: &[u8]) -> Vec<QmpEvent> {
+    let mut events = Vec::new();
+    loop {
+        match next_line(&mut bytes, MAX_LINE).await {
+            Ok(Line::Whole(line)) => {
+                let _version = message::greeting_version(&line);
+                if let Incoming::Event(event) = message::parse(&line) {
+                    events.push(event);
+                }
+            }
+            Ok(Line::TooLong { .. }) => {}
+            Ok(Line::End(_)) | Err(_) => return events,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

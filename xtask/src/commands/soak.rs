@@ -1,0 +1,341 @@
+//! `cargo xtask soak`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+use softoff_harness::host::HostFingerprint;
+use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::{QEMU, folder};
+use softoff_harness::outcome::Verdict;
+use softoff_harness::proportion::clopper_pearson;
+use softoff_harness::record::past::Past;
+use softoff_harness::record::schema::{SCHEMA, StartMode};
+use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord};
+use softoff_harness::run::{Job, Listener};
+use softoff_harness::schedule::{self, Machines};
+use softoff_harness::text::printable;
+use tokio::sync::watch;
+
+use super::run::{Accel, accelerator};
+use crate::ui::{self, table};
+use crate::{Failure, host_tools, starts};
+
+/// Runs in a row, each of which leaves the process as it was.
+///
+/// One scenario over and over in this one process, from a saved state. Memory, descriptors, threads and temporary
+/// folders of the process are looked at after each run; they may not grow. Every verdict must be `pass` or `infra`; how
+/// many are `infra` is told with its confidence interval.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask soak --runs 500                # some 15 minutes
+  cargo xtask soak --runs 30 --start cold    # how often does a cold boot die early?
+  cargo xtask soak --runs 100 --json
+
+Exit codes: 0 flat and no wrong verdict, 1 something grew or a verdict was wrong, 130 interrupted.")]
+pub(crate) struct Args {
+    /// How many runs
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    runs: u32,
+    /// Which scenario
+    #[arg(long, value_name = "NAME", default_value = "control")]
+    scenario: String,
+    /// How machines come to be ready
+    #[arg(long, value_enum, default_value_t = starts::Choice::Warm)]
+    start: starts::Choice,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Where records go
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Install missing packages without asking whether this is a machine for it
+    #[arg(long)]
+    install: bool,
+}
+
+/// What the process has at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Sample {
+    rss_kib: u64,
+    descriptors: u64,
+    threads: u64,
+    /// Temporary folders of machines.
+    folders: u64,
+    /// Child processes, zombies among them.
+    children: u64,
+}
+
+impl Sample {
+    fn now() -> anyhow::Result<Sample> {
+        let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rss = rss.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok());
+        let count =
+            |dir: &str| std::fs::read_dir(dir).map(|d| d.count() as u64).with_context(|| dir.to_owned());
+        let temporary = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+        let mine = |e: &std::fs::DirEntry| {
+            // Other runs on this machine have folders too: ours are those whose lock this process holds.
+            e.file_name().to_string_lossy().starts_with(folder::PREFIX) && holds_a_file_in(&e.path())
+        };
+        Ok(Sample {
+            rss_kib: rss.context("/proc/self/status has no VmRSS")?,
+            descriptors: count("/proc/self/fd")?,
+            threads: count("/proc/self/task")?,
+            folders: temporary.filter(mine).count() as u64,
+            children: children(),
+        })
+    }
+
+    const NAMES: [&str; 5] =
+        ["memory, KiB", "descriptors", "threads", "temporary folders", "child processes"];
+
+    fn values(&self) -> [u64; 5] {
+        [self.rss_kib, self.descriptors, self.threads, self.folders, self.children]
+    }
+}
+
+fn holds_a_file_in(dir: &Path) -> bool {
+    let links = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    links.filter_map(|e| std::fs::read_link(e.path()).ok()).any(|target| target.starts_with(dir))
+}
+
+fn children() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.map(|list| list.split_whitespace().count() as u64).sum()
+}
+
+/// What the soak found.
+#[derive(Debug, Serialize)]
+struct Report {
+    runs: usize,
+    pass: usize,
+    infra: usize,
+    /// 95 %, Clopper and Pearson.
+    infra_interval: (f64, f64),
+    warm: usize,
+    /// Boots of guests, and how many of them died before they were ready: early kernel panics of the reference guest.
+    boots: u64,
+    boots_that_died: u64,
+    boots_that_died_interval: (f64, f64),
+    /// Verdicts that are neither, each with its folder and reason.
+    wrong: Vec<String>,
+    /// Medians of the first tenth after the warming up, the middle, and the last tenth.
+    samples: Vec<(String, [u64; 3])>,
+    grew: Vec<String>,
+    wall_s: f64,
+}
+
+/// Memory may be so much more in the end: glibc's heaps settle.
+const SLACK_KIB: u64 = 8 << 10;
+
+fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Report {
+    let count = |verdict: Verdict| results.iter().filter(|r| r.verdict == verdict).count();
+    let (pass, infra) = (count(Verdict::Pass), count(Verdict::Infra));
+    let wrong = results.iter().filter(|r| !matches!(r.verdict, Verdict::Pass | Verdict::Infra));
+    let why =
+        |r: &ScenarioRecord| format!("{}: {} {}", r.dir, r.verdict, printable(&r.reasons.join("; "), 200));
+    let boots: u64 = results.iter().map(|r| u64::from(r.boots)).sum();
+    // Each result has one boot that counted, unless it started warm.
+    let died: u64 = results.iter().map(|r| u64::from(r.boots.saturating_sub(1))).sum();
+    let tenth = (samples.len() / 10).max(1);
+    let part = |from: usize| samples.get(from..(from + tenth).min(samples.len())).unwrap_or_default();
+    let parts = [part(tenth), part(samples.len() / 2), part(samples.len().saturating_sub(tenth))];
+    let median = |part: &[Sample], which: usize| {
+        let mut all: Vec<u64> = part.iter().filter_map(|s| s.values().get(which).copied()).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or(0)
+    };
+    let rows = Sample::NAMES.iter().enumerate();
+    let medians: Vec<_> =
+        rows.map(|(n, name)| ((*name).to_owned(), parts.map(|part| median(part, n)))).collect();
+    let grew = medians.iter().enumerate().filter(|(n, (_, [first, _, last]))| {
+        let slack = if *n == 0 { SLACK_KIB } else { 0 };
+        *last > first + slack
+    });
+    let grew = grew.map(|(_, (name, [first, _, last]))| format!("{name}: {first} -> {last}")).collect();
+    Report {
+        runs: results.len(),
+        pass,
+        infra,
+        infra_interval: clopper_pearson(infra as u64, results.len() as u64, 0.95),
+        warm: results.iter().filter(|r| r.start.as_ref().is_some_and(|s| s.mode == StartMode::Warm)).count(),
+        boots,
+        boots_that_died: died,
+        boots_that_died_interval: clopper_pearson(died, boots, 0.95),
+        wrong: wrong.map(why).collect(),
+        samples: medians,
+        grew,
+        wall_s: wall.as_secs_f64(),
+    }
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let share = |(low, high): (f64, f64)| format!("{:.2} % to {:.2} % at 95 %", low * 100.0, high * 100.0);
+    let rows = report.samples.iter().map(|(name, [first, middle, last])| {
+        vec![name.clone(), first.to_string(), middle.to_string(), last.to_string()]
+    });
+    let mut out = vec![table(&["of the process", "begin", "middle", "end"], rows.collect()).to_string()];
+    out.push(format!(
+        "{} runs in {:.0} s: {} pass, {} infra ({}), {} wrong; {} started warm",
+        report.runs,
+        report.wall_s,
+        report.pass,
+        report.infra,
+        share(report.infra_interval),
+        report.wrong.len(),
+        report.warm
+    ));
+    if report.boots > 0 {
+        out.push(format!(
+            "{} cold boots, {} died early ({})",
+            report.boots,
+            report.boots_that_died,
+            share(report.boots_that_died_interval)
+        ));
+    }
+    out.extend(report.wrong.iter().map(|wrong| format!("wrong: {wrong}")));
+    out.extend(report.grew.iter().map(|grew| format!("grew: {grew}")));
+    if report.grew.is_empty() {
+        out.push("nothing grew".into());
+    }
+    out
+}
+
+pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
+    host_tools::ensure(host_tools::By::Run, args.install)?;
+    let scenarios = softoff_scenarios::load_all().map_err(|e| Failure::Usage(e.into()))?;
+    let scenario = scenarios.into_iter().find(|s| s.name.0 == args.scenario).ok_or_else(|| {
+        let what = format!(
+            "there is no scenario `{}`; `cargo xtask list` shows them",
+            printable(&args.scenario, 80)
+        );
+        Failure::Usage(anyhow!(what))
+    })?;
+    let image = Arc::new(ui::build::reference()?);
+    let accelerator = accelerator(Accel::Auto)?;
+    let family = image.manifest.family;
+    let scenario = Arc::new(scenario);
+    let approved = softoff_scenarios::approved(&scenario, family);
+    let mut jobs = vec![Job { approved, ..Job::new(scenario, image, accelerator) }];
+    starts::choose(args.start, &mut jobs)?;
+    let job = jobs.pop().context("no job")?;
+    let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    let (report, dir, complete) = runtime.block_on(soak(args.runs, &job, &out, accelerator))?;
+    if args.json {
+        println!("{}", ui::json(&report)?);
+    } else {
+        lines(&report).iter().for_each(|line| println!("{line}"));
+    }
+    eprintln!("records: {}", dir.display());
+    match (report.wrong.is_empty() && report.grew.is_empty(), complete) {
+        (false, _) => Err(Failure::Scenario),
+        (true, false) => Err(Failure::Interrupted),
+        (true, true) => Ok(()),
+    }
+}
+
+/// Runs, samples, and writes the record; false when it was interrupted.
+async fn soak(
+    runs: u32,
+    job: &Job,
+    out: &Path,
+    accelerator: Accelerator,
+) -> anyhow::Result<(Report, PathBuf, bool)> {
+    let began = Instant::now();
+    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = HostFingerprint::collect(Path::new(QEMU))?;
+    let store = RunStore::create(out)?;
+    let (stop, cancel) = watch::channel(false);
+    tokio::spawn(async move {
+        let _pressed = tokio::signal::ctrl_c().await;
+        stop.send_replace(true);
+    });
+    eprintln!("{runs} x {} under {accelerator}; Ctrl-C ends it with what there is", job.scenario.name);
+    let quiet: Listener = Arc::new(|_| {});
+    let past = Past::default();
+    let (mut results, mut samples) = (Vec::new(), Vec::new());
+    for number in 1..=runs {
+        let one = Job { repeat: number, ..job.clone() };
+        let done =
+            schedule::run_all(vec![one], Machines::Exactly(1), &past, &store, &quiet, cancel.clone()).await;
+        for (_, record) in done {
+            results.extend(record?);
+        }
+        samples.push(Sample::now()?);
+        if *cancel.borrow() {
+            break;
+        }
+        if number % 25 == 0 {
+            let infra = results.iter().filter(|r| r.verdict == Verdict::Infra).count();
+            let memory = samples.last().map_or(0, |s| s.rss_kib / 1024);
+            eprintln!(
+                "{number:>6} runs, {:.0} s, {infra} infra, {memory} MiB",
+                began.elapsed().as_secs_f64()
+            );
+        }
+    }
+    let wall = began.elapsed();
+    let report = report(&results, &samples, wall);
+    let interrupted = *cancel.borrow();
+    store.write_run(&RunRecord {
+        schema: SCHEMA,
+        id: store.id(),
+        started_at,
+        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        host,
+        interrupted,
+        resumed: 0,
+        shard: None,
+        merged: Vec::new(),
+        missing: Vec::new(),
+        results,
+    })?;
+    Ok((report, store.dir().to_owned(), !interrupted))
+}
+
+#[cfg(test)]
+mod tests {
+    use softoff_harness::outcome::Cause;
+
+    use super::*;
+    use crate::ui::testing::result;
+
+    fn sample(rss_kib: u64, descriptors: u64) -> Sample {
+        Sample { rss_kib, descriptors, threads: 5, folders: 0, children: 0 }
+    }
+
+    #[test]
+    fn growth_and_wrong_verdicts_are_told() {
+        let mut results: Vec<_> = (1..=100).map(|n| result("control", n, Cause::None, Cause::None)).collect();
+        let flat: Vec<_> = (0..100).map(|n| sample(50_000 + n % 3, 20)).collect();
+        let fine = report(&results, &flat, Duration::from_secs(1));
+        assert_eq!((fine.pass, fine.wrong.len(), fine.grew.len()), (100, 0, 0));
+        let leaks: Vec<_> = (0..100).map(|n| sample(50_000 + n * 200, 20 + n / 40)).collect();
+        results[7].verdict = Verdict::Fail;
+        results[8].verdict = Verdict::Infra;
+        results[9].boots = 3;
+        let bad = report(&results, &leaks, Duration::from_secs(1));
+        assert_eq!((bad.pass, bad.infra, bad.wrong.len(), bad.grew.len()), (98, 1, 1, 2));
+        assert!(
+            lines(&bad).iter().any(|line| line.starts_with("grew: descriptors: 20 -> 22")),
+            "{:?}",
+            lines(&bad)
+        );
+        assert_eq!((bad.boots, bad.boots_that_died), (fine.boots + 2, 2));
+    }
+
+    #[test]
+    fn this_process_has_something() {
+        let now = Sample::now().unwrap();
+        assert!(now.rss_kib > 1000 && now.descriptors >= 3 && now.threads >= 1, "{now:?}");
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!holds_a_file_in(dir.path()));
+        let _held = std::fs::File::create(dir.path().join("x")).unwrap();
+        assert!(holds_a_file_in(dir.path()));
+    }
+}
