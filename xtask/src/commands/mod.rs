@@ -14,4 +14,5 @@ pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod stop;
 pub(crate) mod test;
