@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::ScreenText;
+use crate::settle::PRESS;
 use crate::timeline::{Observation, REACTION, Seen};
 
 /// What a diagnosis may look at. The probe's and the session's own lines are not among it.
@@ -71,10 +72,7 @@ impl Evidence {
             Seen::ButtonRegisters { enabled, .. } => Some(enabled),
             _ => None,
         });
-        let presses = after
-            .iter()
-            .filter(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"))
-            .count();
+        let presses = presses(after);
         Evidence {
             outcome,
             listening,
@@ -198,6 +196,20 @@ pub fn window(observations: &[Observation]) -> (&[Observation], &[Observation], 
         Some(at) => (before, after.get(..at).unwrap_or_default(), true),
         None => (before, after, false),
     }
+}
+
+/// Presses of the button: ours, and those of libvirt's own accord, of which its log of QMP tells.
+fn presses(observations: &[Observation]) -> usize {
+    let ours = |number: u32| {
+        let pressed = |o: &Observation| matches!(&o.what, Seen::Requested { by, number: n } if by == PRESS && *n == number);
+        observations.iter().any(pressed)
+    };
+    let is_press = |o: &&Observation| match &o.what {
+        Seen::Requested { by, .. } => by == PRESS,
+        Seen::Answered { number, sent, .. } => sent.iter().any(|command| command == PRESS) && !ours(*number),
+        _ => false,
+    };
+    observations.iter().filter(is_press).count()
 }
 
 /// Letters and digits only, in lower case: OCR is unsure of the rest.

@@ -288,6 +288,17 @@ impl Image {
         Ok(image)
     }
 
+    /// The same image where its files were copied to.
+    pub fn copied_to(&self, dir: PathBuf) -> Result<Image, ImageError> {
+        let mut stamps = BTreeMap::new();
+        for name in self.manifest.files.keys() {
+            let path = dir.join(name);
+            let stamp = FileStamp::of(&path).map_err(|source| ImageError::Read { path, source })?;
+            stamps.insert(name.clone(), stamp);
+        }
+        Ok(Image { dir, id: self.id.clone(), manifest: self.manifest.clone(), stamps })
+    }
+
     /// Checks that the files are still the ones that were hashed. One that was touched is hashed again: a further link
     /// to it, from another image of the cache, touches a file as a write does.
     pub fn unchanged(&self) -> Result<(), ImageError> {

@@ -21,6 +21,8 @@
 //! | [`known_issues`] | failures that are on file, with owner and expiry |
 //! | [`report`] | junit.xml, summary.md, report.html: made from the records |
 //! | [`witness`] | from observations, pictures and registry to evidence: for a run, and for an old record |
+//! | [`request_matrix`] | cause against policy: what every way to ask comes to |
+//! | [`two_backends`] | libvirt's results held against plain QMP's |
 //! | [`soft_versus_hard`] | damage against kill time: table and plot of one family of results |
 //! | [`record`] | what is written of a run, and its documented schema |
 //! | [`scenario`] | definitions: TOML files with errors that name line and allowed values |
@@ -69,6 +71,7 @@ pub mod proportion;
 mod readiness;
 pub mod record;
 pub mod report;
+pub mod request_matrix;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
@@ -78,6 +81,7 @@ pub mod shard;
 pub mod soft_versus_hard;
 pub mod text;
 pub mod timeline;
+pub mod two_backends;
 pub mod verdict;
 pub mod warm;
 pub mod witness;

@@ -155,26 +155,45 @@ pub enum Verdict {
     Infra,
 }
 
-/// How the host asks.
+/// How the host asks. Through libvirt each is the `virsh` command that stands behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestMeans {
-    /// The ACPI power button: QMP `system_powerdown`.
+    /// The ACPI power button: QMP `system_powerdown`; `virsh shutdown --mode acpi`.
     AcpiButton,
-    /// The guest agent's `guest-shutdown`, which forces.
+    /// The guest agent's `guest-shutdown`, which forces; `virsh shutdown --mode agent`.
     GuestAgent,
-    /// The host pulls the plug: SIGKILL to QEMU.
+    /// `virsh shutdown` without a mode: the agent where the domain has one, and ACPI when that fails. libvirt only.
+    LibvirtDefault,
+    /// The host pulls the plug: SIGKILL to QEMU; `virsh destroy`.
     HardPowerOff,
+    /// The host pulls the plug, and QEMU may close its files: `virsh destroy --graceful`. libvirt only.
+    DestroyGraceful,
 }
 
-impl fmt::Display for RequestMeans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            RequestMeans::AcpiButton => "acpi-button",
-            RequestMeans::GuestAgent => "guest-agent",
-            RequestMeans::HardPowerOff => "hard-power-off",
-        })
+impl RequestMeans {
+    /// Whether it takes the power away.
+    pub fn is_hard(self) -> bool {
+        matches!(self, RequestMeans::HardPowerOff | RequestMeans::DestroyGraceful)
     }
+
+    /// Whether only libvirt has it.
+    pub fn needs_libvirt(self) -> bool {
+        matches!(self, RequestMeans::LibvirtDefault | RequestMeans::DestroyGraceful)
+    }
+}
+
+/// Who starts a machine's QEMU, and is asked for the shutdown.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    /// Softoff itself, by QMP.
+    #[default]
+    Qemu,
+    /// A libvirtd, by virsh.
+    Libvirt,
 }
 
 /// Writes the serde name of a plain enum, which is the name people see everywhere.
@@ -190,7 +209,7 @@ macro_rules! display_as_serialized {
         }
     )+};
 }
-display_as_serialized!(OutcomeKind, SettledBy, Phase, Cause, Verdict);
+display_as_serialized!(OutcomeKind, SettledBy, Phase, Cause, Verdict, RequestMeans, BackendKind);
 
 #[cfg(test)]
 mod tests {

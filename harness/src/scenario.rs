@@ -4,6 +4,7 @@
 //! scenario's name is its file's name.
 
 mod act;
+mod policy;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::image::{GuestFamily, Sha256Hex, is_word};
 pub use crate::outcome::RequestMeans;
 use crate::outcome::{Cause, OutcomeKind, Phase};
 pub use act::{FollowUp, HostAct, Moment};
+pub use policy::{AT, Policy, PolicyRef, policies};
 
 /// A scenario's name: its file's name without `.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +86,37 @@ pub struct Request {
     /// What else the host does, each so long after the one before it.
     #[serde(default)]
     pub then: Vec<FollowUp>,
+}
+
+impl Request {
+    /// Whether the host takes the power away sooner or later.
+    pub fn is_hard(&self) -> bool {
+        self.by.is_hard() || self.then.iter().any(|t| t.act.is_hard())
+    }
+
+    /// The key of the first value that contradicts another, and why.
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        if self.deadline.0.is_zero() {
+            return Some(("deadline", "`deadline` must be longer than 0".into()));
+        }
+        if !(1..=100).contains(&self.presses) {
+            return Some(("presses", "`presses` must be between 1 and 100".into()));
+        }
+        let last_press = self.gap.0.saturating_mul(self.presses - 1);
+        if last_press >= self.deadline.0 {
+            return Some(("gap", "the last press would come after the deadline".into()));
+        }
+        if self.wake_key.is_some() && self.gap.0.is_zero() {
+            let what = "`wake_key` needs a `gap`: the time from the key to the press, such as \"2s\"";
+            return Some(("wake_key", what.into()));
+        }
+        self.then.iter().find_map(FollowUp::contradiction)
+    }
+
+    /// Whether only libvirt can ask so.
+    pub fn needs_libvirt(&self) -> bool {
+        self.by.needs_libvirt() || self.then.iter().any(|t| t.act.needs_libvirt())
+    }
 }
 
 /// When the first request is made.
@@ -181,6 +214,12 @@ pub struct Scenario {
     pub next_boot: bool,
     /// What must be observed.
     pub expect: Expectation,
+    /// The policy in the place of the definition's request; not part of the file.
+    #[serde(skip)]
+    pub policy: Option<PolicyRef>,
+    /// Whether `expect` does not hold, since it is the definition's and the request is another one.
+    #[serde(skip)]
+    pub unexpected: bool,
 }
 
 fn one() -> u32 {
@@ -276,19 +315,8 @@ impl Scenario {
         if self.images.is_empty() {
             return Some(("images", "`images` is empty; allowed: reference, windows".into()));
         }
-        if self.request.deadline.0.is_zero() {
-            return Some(("deadline", "`deadline` must be longer than 0".into()));
-        }
-        if !(1..=100).contains(&self.request.presses) {
-            return Some(("presses", "`presses` must be between 1 and 100".into()));
-        }
-        let last_press = self.request.gap.0.saturating_mul(self.request.presses - 1);
-        if last_press >= self.request.deadline.0 {
-            return Some(("gap", "the last press would come after the deadline".into()));
-        }
-        if self.request.wake_key.is_some() && self.request.gap.0.is_zero() {
-            let what = "`wake_key` needs a `gap`: the time from the key to the press, such as \"2s\"";
-            return Some(("wake_key", what.into()));
+        if let Some(wrong) = self.request.contradiction() {
+            return Some(wrong);
         }
         let kinds: Vec<_> = self.conditions.iter().map(std::mem::discriminant).collect();
         if kinds.iter().enumerate().any(|(n, kind)| kinds.iter().take(n).any(|earlier| earlier == kind)) {
@@ -296,11 +324,7 @@ impl Scenario {
                 "two conditions of one kind: they write the same values, so that only the last would count";
             return Some(("kind", what.into()));
         }
-        if let Some(wrong) = self.request.then.iter().find_map(FollowUp::contradiction) {
-            return Some(wrong);
-        }
-        let pulls = |t: &FollowUp| t.act == HostAct::HardPowerOff;
-        let hard = self.request.by == RequestMeans::HardPowerOff || self.request.then.iter().any(pulls);
+        let hard = self.request.is_hard();
         if hard != (self.expect.outcome == OutcomeKind::HostKilled) {
             let what = "outcome `host-killed` goes with request or act `hard-power-off`, and only with it";
             return Some(("outcome", what.into()));

@@ -259,7 +259,12 @@ mod tests {
         use crate::run::JobName;
         use crate::scenario::ScenarioName;
         let work = Arc::new(Semaphore::new(1));
-        let job = JobName { scenario: ScenarioName("a".into()), image: "b".into(), repeat: 1 };
+        let job = JobName {
+            scenario: ScenarioName("a".into()),
+            image: "b".into(),
+            repeat: 1,
+            backend: Default::default(),
+        };
         for (shares, left) in [(true, 1), (false, 0)] {
             let permit = work.clone().acquire_owned().await.unwrap();
             let listener = sharing(Arc::new(|_| {}), permit, shares);

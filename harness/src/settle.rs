@@ -1,6 +1,8 @@
 //! From the timeline to the outcome and the phases: pure functions, so that any order of events can be
 //! tried on them.
 
+mod requests;
+
 use std::time::Duration;
 
 use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
@@ -8,6 +10,16 @@ use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 use crate::outcome::{Outcome, Phase, RequestMeans};
 use crate::text::printable;
 use crate::timeline::{Observation, REACTION, Seen, Source, Timeline};
+pub use requests::{RequestMade, TookEffect, made, took_effect};
+
+/// How a press is named in the timeline.
+pub const PRESS: &str = "system_powerdown";
+
+/// How the agent's request is named in the timeline.
+pub const AGENT: &str = "guest-shutdown";
+
+/// How libvirt's default is named in the timeline: the agent, then the button.
+pub const DEFAULT: &str = "virsh shutdown";
 
 /// How pulling the plug is named in the timeline.
 pub const PLUG: &str = "SIGKILL";
@@ -24,6 +36,19 @@ pub const DECISIVE: &[&str] = &[
     "SUSPEND_DISK",
     "WAKEUP",
 ];
+/// How pulling the plug through libvirt is named in the timeline.
+pub const DESTROY: &str = "virsh destroy";
+
+/// The same where QEMU may close its files.
+pub const DESTROY_GRACEFUL: &str = "virsh destroy --graceful";
+
+/// The reasons of a SHUTDOWN event that a pulled plug leads to, where it is not SIGKILL (qapi/run-state.json).
+const ENDED_BY_HOST: [&str; 2] = ["host-signal", "host-qmp-quit"];
+
+/// Whether a request by this name takes the power away.
+pub fn is_plug(by: &str) -> bool {
+    [PLUG, DESTROY, DESTROY_GRACEFUL].contains(&by)
+}
 
 /// The outcome, if what was seen so far decides it. S3 decides nothing until the deadline, since a wake-up
 /// may follow: see [`at_deadline`].
@@ -65,7 +90,7 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
         match &observation.what {
             Seen::Requested { by, .. } => {
                 requested = true;
-                plug_pulled |= by == PLUG;
+                plug_pulled |= is_plug(by);
             }
             Seen::QmpEvent { name, data } => {
                 let text = |key: &str| data.get(key).and_then(|v| v.as_str()).unwrap_or_default();
@@ -94,13 +119,17 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
                             what: format!("somebody reset the machine from outside (reason {reason})"),
                         });
                     }
+                    // libvirt ends QEMU by SIGTERM, `quit` does the same: QEMU obeys and tells.
+                    "SHUTDOWN" if plug_pulled && !guest && ENDED_BY_HOST.contains(&text("reason")) => {
+                        return Some(Outcome::HostKilled);
+                    }
                     "SHUTDOWN" => return Some(shut_down(guest, text("reason"), to_disk)),
                     _ => {}
                 }
             }
             Seen::ProcessExited { code, signal } => {
-                // 9: SIGKILL, which is how the plug is pulled.
-                if plug_pulled && *signal == Some(9) {
+                // 9: SIGKILL, which is how the plug is pulled. Of libvirt's QEMU neither code nor signal is told.
+                if plug_pulled && (*signal == Some(9) || (code.is_none() && signal.is_none())) {
                     return Some(Outcome::HostKilled);
                 }
                 let how = match (code, signal) {
@@ -109,6 +138,11 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
                     _ => "QEMU ended".to_owned(),
                 };
                 return Some(Outcome::HostFailed { what: how });
+            }
+            Seen::HypervisorGone { what } => {
+                return Some(Outcome::HostFailed {
+                    what: format!("{}; nothing that follows is held against the guest", printable(what, 100)),
+                });
             }
             _ => {}
         }
@@ -228,7 +262,7 @@ pub fn phases(observations: &[Observation]) -> Vec<Reached> {
 /// When the host pulled the plug, from the first request; `None` when it did not.
 pub fn plug_pulled(observations: &[Observation]) -> Option<Duration> {
     let requested = |o: &&Observation| matches!(o.what, Seen::Requested { .. });
-    let pulled = |o: &&Observation| matches!(&o.what, Seen::Requested { by, .. } if by == PLUG);
+    let pulled = |o: &&Observation| matches!(&o.what, Seen::Requested { by, .. } if is_plug(by));
     let first = observations.iter().find(requested)?;
     Some(observations.iter().find(pulled)?.at().saturating_sub(first.at()))
 }
@@ -307,10 +341,11 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
         return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));
     }
     // Who may have begun it: whoever was asked in this run.
-    let agent = asked == RequestMeans::GuestAgent
-        || after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "guest-shutdown"));
-    let button =
-        after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == "system_powerdown"));
+    let was_asked = |means: &str| {
+        after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == means || by == DEFAULT))
+    };
+    let agent = asked == RequestMeans::GuestAgent || was_asked(AGENT);
+    let button = was_asked(PRESS);
     let by_itself = after.iter().find_map(|o| match &o.what {
         Seen::Probe(line) => match &line.event {
             ProbeEvent::SessionEnding { by } if !(by == "button" && button || by == "agent" && agent) => {

@@ -38,6 +38,8 @@ pub enum Source {
     Console,
     /// The QEMU process.
     Process,
+    /// libvirt, where it runs the machine.
+    Libvirt,
 }
 
 impl Source {
@@ -48,6 +50,8 @@ impl Source {
         Duration::from_millis(match self {
             Source::Host | Source::Qmp => 1,
             Source::Probe | Source::Agent | Source::Console | Source::Process => 20,
+            // A virsh that waits for events, under TCG on two busy cores.
+            Source::Libvirt => 100,
             Source::Screen => 600,
         })
     }
@@ -124,10 +128,37 @@ pub enum Seen {
     Ready,
     /// The harness asked.
     Requested {
-        /// What was done: `system_powerdown`, `guest-shutdown`, `SIGKILL`.
+        /// What was done: `system_powerdown`, `guest-shutdown`, `SIGKILL`; through libvirt the same names for the
+        /// modes `acpi` and `agent`, and the command itself for those that only libvirt has.
         by: String,
         /// 1 for the first request of the run.
         number: u32,
+    },
+    /// The wait before a forced end was given up: nothing more will come until somebody acts.
+    CutShort {
+        /// How long it would have been, milliseconds.
+        planned_ms: u64,
+    },
+    /// libvirt answered a request.
+    Answered {
+        /// The request's number.
+        number: u32,
+        /// How long the call of virsh took, milliseconds.
+        took_ms: u64,
+        /// The QMP commands that libvirt sent to QEMU meanwhile, by its own log.
+        sent: Vec<String>,
+        /// Why libvirt did not do it, in its words.
+        refused: Option<String>,
+    },
+    /// What libvirt tells of the domain, in its words.
+    DomainEvent {
+        /// Such as `Shutdown Finished after guest request`.
+        event: String,
+    },
+    /// libvirtd has ended under a machine.
+    HypervisorGone {
+        /// How.
+        what: String,
     },
     /// The harness did something else to the machine: woke it, pressed a key.
     Acted {

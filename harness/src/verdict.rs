@@ -48,14 +48,16 @@ pub struct Judgement {
 
 /// Judges. The order matters: a failed host says nothing about the guest, an unproven condition nothing
 /// about the cause, and only what is left can fail or pass.
-pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
+///
+/// Without an expectation nothing passes: what was observed stands in the record, and is held against nothing.
+pub fn judge(expect: Option<&Expectation>, found: &Findings<'_>) -> Judgement {
     let one = |verdict, reason: String| Judgement { verdict, reasons: vec![reason] };
     if let Outcome::HostFailed { what } = found.outcome {
         return one(Verdict::Infra, what.clone());
     }
     if let Outcome::Crashed { evidence } = found.outcome
         && found.family == GuestFamily::Reference
-        && expect.outcome != OutcomeKind::Crashed
+        && expect.is_none_or(|expect| expect.outcome != OutcomeKind::Crashed)
     {
         return one(Verdict::Infra, format!("the reference guest's kernel died: {evidence}"));
     }
@@ -81,6 +83,9 @@ pub fn judge(expect: &Expectation, found: &Findings<'_>) -> Judgement {
     {
         return one(Verdict::Inconclusive, format!("what the guest did is not tied to the request: {why}"));
     }
+    let Some(expect) = expect else {
+        return one(Verdict::Inconclusive, "nothing is on file that this could be held against".to_owned());
+    };
     let mut reasons = differences(expect, found);
     let unseen = unseen_phases(expect, found);
     let verdict = match (reasons.is_empty(), unseen.is_empty()) {
@@ -184,7 +189,7 @@ mod tests {
         let diagnosis =
             Diagnosis { cause: run.cause, confidence: None, also: vec![], evidence: vec![], lacks: vec![] };
         judge(
-            &expectation(),
+            Some(&expectation()),
             &Findings {
                 family: run.family,
                 not_asked: run.not_asked,

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use softoff_harness::live::{LiveError, LiveJob, LiveReport, LiveStage, look};
+use softoff_harness::live::{LiveError, LiveJob, LiveReport, LiveStage, Reach, look};
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::process::spawn;
 use softoff_harness::machine::qmp::QmpClient;
@@ -33,8 +33,12 @@ async fn start(dir: &Path, more: &[&str]) -> (Child, PathBuf) {
     panic!("QEMU did not open {}", socket.display());
 }
 
+fn sockets(qmp: &Path, qga: Option<PathBuf>) -> Reach {
+    Reach::Sockets { qmp: qmp.to_owned(), qga }
+}
+
 fn job(qmp: &Path) -> LiveJob {
-    LiveJob { qmp: qmp.to_owned(), qga: None, press: None, screens: None }
+    LiveJob { reach: sockets(qmp, None), press: None, screens: None }
 }
 
 /// Softoff's own connection has to be gone before QEMU greets the next one.
@@ -100,12 +104,13 @@ async fn a_silent_agent_is_lacking_and_not_fatal() {
     let port = "virtserialport,chardev=agent,name=org.qemu.guest_agent.0";
     let more = ["-machine", "pc", "-chardev", &chardev, "-device", "virtio-serial-pci", "-device", port];
     let (_qemu, socket) = start(dir.path(), &more).await;
-    let report = look(&LiveJob { qga: Some(agent), ..job(&socket) }, &|_| ()).await.unwrap();
+    let report =
+        look(&LiveJob { reach: sockets(&socket, Some(agent)), ..job(&socket) }, &|_| ()).await.unwrap();
     assert!(says(&report, "the guest agent's channel is closed"), "{:?}", report.seen);
     let lacks = report.diagnosis.lacks.join("\n");
     assert!(lacks.contains("the registry:") && lacks.contains("guest-ping"), "{lacks}");
 
-    let missing = LiveJob { qga: Some(dir.path().join("nowhere.sock")), ..job(&socket) };
+    let missing = LiveJob { reach: sockets(&socket, Some(dir.path().join("nowhere.sock"))), ..job(&socket) };
     let error = look(&missing, &|_| ()).await.unwrap_err();
     assert!(error.to_string().contains("nowhere.sock"), "{error}");
 }

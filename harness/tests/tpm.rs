@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use softoff_harness::image::{Boot, GuestFamily, Image, MachineFacts, Manifest, Sha256Hex};
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::backend::Backend;
 use softoff_harness::machine::command_line::Memory;
 use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::{Machine, MachineConfig, overlay, tpm};
@@ -59,6 +60,7 @@ async fn start(image: &Image, folder: &RunFolder, record_dir: &Path) -> Machine 
         attach: false,
         memory: Memory::Anonymous,
         spoken: Default::default(),
+        backend: &Backend::Qemu,
     };
     let machine = Machine::prepare(config, folder, Timeline::start()).await;
     let mut machine = machine

@@ -1,6 +1,6 @@
 //! The programs that the builders start, and the Debian packages that bring them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
@@ -44,19 +44,7 @@ pub const TOOLS: &[Tool] = &[
 /// The keyring that the guest's packages are checked against, from package `debian-archive-keyring`.
 pub const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where a program is: in `$PATH`, or in the `sbin` folders that users do not have in theirs.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| is_executable(candidate))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-}
+pub use softoff_harness::host::find_program as find;
 
 /// The tools that this host lacks.
 pub fn missing() -> Vec<Tool> {

@@ -2,9 +2,10 @@
 //! (`snapshots/*.snap`).
 //!
 //! The suite in `tests/scenarios.rs` makes one test of each definition; `cargo xtask run` loads the same
-//! files and compares with the same snapshots. [`libvirt`] is what both are held against.
+//! files and compares with the same snapshots. [`libvirt`] is what a run through libvirt is held against.
 
 pub mod libvirt;
+pub mod requests;
 
 use std::path::{Path, PathBuf};
 
@@ -21,9 +22,22 @@ pub fn definitions_dir() -> PathBuf {
     root().join("definitions")
 }
 
+/// Where the definitions are that only libvirt can run.
+pub fn libvirt_dir() -> PathBuf {
+    root().join("libvirt")
+}
+
 /// All definitions, by name. The first that does not fit is the error.
 pub fn load_all() -> Result<Vec<Scenario>, ScenarioError> {
-    let dir = definitions_dir();
+    load(definitions_dir())
+}
+
+/// The definitions that only libvirt can run, by name.
+pub fn load_libvirt() -> Result<Vec<Scenario>, ScenarioError> {
+    load(libvirt_dir())
+}
+
+fn load(dir: PathBuf) -> Result<Vec<Scenario>, ScenarioError> {
     let entries =
         std::fs::read_dir(&dir).map_err(|source| ScenarioError::Read { path: dir.clone(), source })?;
     let mut paths: Vec<PathBuf> =
@@ -34,11 +48,22 @@ pub fn load_all() -> Result<Vec<Scenario>, ScenarioError> {
 
 /// The name of a scenario's snapshot on a family of images.
 pub fn snapshot_name(scenario: &Scenario, family: GuestFamily) -> String {
-    let family = match family {
+    format!("{}.{}", scenario.name, family_name(family))
+}
+
+fn family_name(family: GuestFamily) -> &'static str {
+    match family {
         GuestFamily::Reference => "reference",
         GuestFamily::Windows => "windows",
-    };
-    format!("{}.{family}", scenario.name)
+    }
+}
+
+/// The content of one of insta's snapshot files.
+fn snapshot(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(root().join("snapshots").join(format!("{name}.snap"))).ok()?;
+    // insta writes a header between two lines of three dashes, then the content.
+    let content = text.strip_prefix("---\n")?.split_once("\n---\n")?.1;
+    Some(content.to_owned())
 }
 
 /// Scenarios whose outcome the evidence decides before the deadline. Both suites hold to this list: one that
@@ -59,7 +84,8 @@ pub const DECIDED_EARLY: [&str; 10] = [
 /// Whether this is one of the project's own definitions, which have snapshots.
 pub fn is_ours(scenario: &Scenario) -> bool {
     let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| Some(a) == b.canonicalize().ok());
-    scenario.path.parent().is_some_and(|dir| same(dir, &definitions_dir()))
+    let ours = [definitions_dir(), libvirt_dir()];
+    scenario.path.parent().is_some_and(|dir| ours.iter().any(|our| same(dir, our)))
 }
 
 /// The definitions as README.md shows them: the rows of a Markdown table.
@@ -78,9 +104,5 @@ pub fn approved(scenario: &Scenario, family: GuestFamily) -> Option<String> {
     if !is_ours(scenario) {
         return None;
     }
-    let file = root().join("snapshots").join(format!("{}.snap", snapshot_name(scenario, family)));
-    let text = std::fs::read_to_string(file).ok()?;
-    // insta writes a header between two lines of three dashes, then the content.
-    let content = text.strip_prefix("---\n")?.split_once("\n---\n")?.1;
-    Some(content.to_owned())
+    snapshot(&snapshot_name(scenario, family))
 }

@@ -5,14 +5,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine};
 use softoff_harness::disk::{DiskImage, VolumeFlags, system_volume};
 use softoff_harness::image::Image;
 use softoff_harness::machine::accel::Accelerator;
-use softoff_scenarios::libvirt::{Domain, Events, Libvirt, NAME, Traces};
+use softoff_harness::machine::libvirt::{Events, Libvirt, Traces};
+use softoff_scenarios::libvirt::{Domain, NAME};
 
 /// From the start to the desktop. 15 to 35 s were seen under TCG; two boots at once on a busy host need more.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
@@ -31,19 +32,21 @@ const SOFT: [&str; 7] = [
     "powering-off",
 ];
 
-fn image() -> &'static Image {
-    static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| {
+fn image() -> Arc<Image> {
+    static IMAGE: OnceLock<Arc<Image>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| {
         let cache = softoff_images::cache::cache_root();
         let image = softoff_images::reference::build_or_open(&cache, &softoff_images::progress::Silent);
-        image.expect("the reference image; `cargo xtask image build reference` shows more")
-    })
+        Arc::new(image.expect("the reference image; `cargo xtask image build reference` shows more"))
+    });
+    image.clone()
 }
 
 /// A libvirtd and a domain of the image in its folder. Every host can emulate.
-async fn libvirt_with_domain() -> (Libvirt, Domain<'static>) {
+async fn libvirt_with_domain() -> (Libvirt, Domain) {
     let libvirt = Libvirt::start(Accelerator::Tcg).await.unwrap();
-    let domain = Domain::make(image(), Accelerator::Tcg, libvirt.folder().join("guest")).await.unwrap();
+    let image = libvirt.image(&image()).unwrap();
+    let domain = Domain::make(image, Accelerator::Tcg, libvirt.folder().join("guest")).await.unwrap();
     (libvirt, domain)
 }
 
@@ -58,7 +61,7 @@ struct End {
 
 impl End {
     /// Looks at everything, once the domain has stopped.
-    async fn of(libvirt: &Libvirt, domain: &Domain<'_>, mut events: Events, told_before: usize) -> End {
+    async fn of(libvirt: &Libvirt, domain: &Domain, mut events: Events, told_before: usize) -> End {
         let events = events.until_stopped(END_LIMIT).await.unwrap();
         let state = libvirt.virsh(&["domstate", "--reason", NAME]).await.unwrap();
         let told = domain.told().unwrap().iter().skip(told_before).map(name).collect();
@@ -90,7 +93,7 @@ fn name(line: &ProbeLine) -> String {
 }
 
 /// Waits for the guest's desktop; returns how many lines it has told until then.
-async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
+async fn until_desktop(libvirt: &Libvirt, domain: &Domain) -> usize {
     let began = Instant::now();
     loop {
         let lines = domain.told().unwrap();
@@ -104,7 +107,7 @@ async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
                 "no desktop-ready on COM1 after {:?}; the domain is {state}; told so far {:?}; QEMU's log:\n{}\nconsole:\n{}",
                 began.elapsed(),
                 lines.iter().map(name).collect::<Vec<_>>(),
-                libvirt.qemu_log(),
+                libvirt.qemu_log(NAME),
                 String::from_utf8_lossy(&console)
             );
         }
@@ -115,7 +118,7 @@ async fn until_desktop(libvirt: &Libvirt, domain: &Domain<'_>) -> usize {
 /// Boots a domain to its desktop, ends it by `virsh WORDS DOMAIN`, and looks.
 async fn end_by(words: &[&str]) -> End {
     let (libvirt, domain) = libvirt_with_domain().await;
-    let events = libvirt.run(&domain).await.unwrap();
+    let events = domain.run(&libvirt).await.unwrap();
     let told = until_desktop(&libvirt, &domain).await;
     let traces = libvirt.traces().unwrap();
     assert_eq!(traces.left().len(), 3, "libvirtd, QEMU and the folder: {traces:?}");
@@ -192,7 +195,7 @@ async fn nothing_is_left_of_a_failed_or_killed_test() {
 
 async fn be_a_broken_test(fails: bool) {
     let (libvirt, domain) = libvirt_with_domain().await;
-    let _events = libvirt.run(&domain).await.unwrap();
+    let _events = domain.run(&libvirt).await.unwrap();
     let traces = libvirt.traces().unwrap();
     println!("\nfolder={}", traces.folder.display());
     traces.pids.iter().for_each(|pid| println!("pid={pid}"));

@@ -12,6 +12,7 @@ use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::{SCHEMA, ShardRef};
 use softoff_harness::record::{RunRecord, RunStore, ScenarioRecord, read_run};
 use softoff_harness::report;
+use softoff_harness::request_matrix;
 use softoff_harness::run::{Job, Listener};
 use softoff_harness::schedule::{self, Machines};
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ pub(crate) async fn run_all(
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     record.wall_ms = work.wall_ms.saturating_add(took);
     store.write_run(&record)?;
+    request_matrix::write(store.dir(), &record)?;
     eprintln!("records: {}", store.dir().display());
     let page = report::write_all(store.dir(), &record, comparison.as_ref())?;
     eprintln!("report:  {}", page.display());

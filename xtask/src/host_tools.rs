@@ -27,6 +27,8 @@ pub(crate) struct Need {
 pub(crate) enum By {
     /// Every run.
     Run,
+    /// Runs through libvirt.
+    Libvirt,
     /// The project's own tests.
     Test,
     /// Some images only.
@@ -69,11 +71,11 @@ pub(crate) fn needs() -> Vec<Need> {
         all.push(program("debootstrap", "debootstrap", "know where Debian's packages are", By::Run));
     }
     all.push(file(DEBIAN_KEYRING, "debian-archive-keyring", "check the guest's packages", By::Run));
-    all.push(program("libvirtd", "libvirt-daemon", "test the documented path through libvirt", By::Test));
+    let path = "walk the documented path through libvirt";
+    all.push(program("libvirtd", "libvirt-daemon", path, By::Libvirt));
     let driver = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
-    let by = "test the documented path through libvirt";
-    all.push(file(driver, "libvirt-daemon-driver-qemu", by, By::Test));
-    all.push(program("virsh", "libvirt-clients", "test the documented path through libvirt", By::Test));
+    all.push(file(driver, "libvirt-daemon-driver-qemu", path, By::Libvirt));
+    all.push(program("virsh", "libvirt-clients", path, By::Libvirt));
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
     all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
     // Ubuntu's package is a snap; its runners bring Chrome, which is as good.

@@ -1,5 +1,7 @@
 //! Softoff's command line: `cargo xtask <command>`. One command, one file, in `commands/`.
 
+mod asking;
+mod attached;
 mod batch;
 mod commands;
 mod confirm;
@@ -47,6 +49,8 @@ enum Command {
     Report(commands::report::Args),
     /// Tell why a machine does not shut down: a running one by its sockets, or an old record
     Diagnose(commands::diagnose::Args),
+    /// Stop a running machine: diagnose, ask, wait with reason, and force only when told to
+    Stop(commands::stop::Args),
     /// Show what a stopped disk image tells about shutting down
     Inspect(commands::inspect::Args),
     /// Predict from a stopped disk image whether a press of the power button will be obeyed
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
         Command::Advise(args) => commands::advise::execute(&args),
         Command::Report(args) => commands::report::execute(&args),
         Command::Diagnose(args) => commands::diagnose::execute(&args),
+        Command::Stop(args) => commands::stop::execute(&args),
         Command::Inspect(args) => commands::inspect::execute(&args),
         Command::Lint(args) => commands::lint::execute(&args),
         Command::Fuzz(args) => commands::fuzz::execute(&args),

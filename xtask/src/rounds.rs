@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 
 use softoff_harness::compare::{Change, Comparison};
-use softoff_harness::outcome::Verdict;
+use softoff_harness::outcome::{BackendKind, Verdict};
 use softoff_harness::record::ScenarioRecord;
 use softoff_harness::run::Job;
 
-/// A scenario on an image.
-type Name = (String, String);
+/// A scenario on an image, and who ran it.
+type Name = (String, String, BackendKind);
 
 fn name(result: &ScenarioRecord) -> Name {
-    (result.scenario.0.clone(), result.image.name.clone())
+    (result.scenario.0.clone(), result.image.name.clone(), result.backend)
 }
 
 fn job_name(job: &Job) -> Name {
-    (job.scenario.name.0.clone(), job.image.manifest.name.clone())
+    (job.scenario.name.0.clone(), job.image.manifest.name.clone(), job.backend.kind())
 }
 
 /// Whether a result is of a scenario and image that these jobs run.
@@ -73,8 +73,9 @@ pub(crate) fn more_repeats(
     let mut taken = BTreeMap::new();
     let mut more = Vec::new();
     for group in comparison.groups.iter().filter(|g| g.change == Change::Undecided && g.why.is_none()) {
-        let of = (group.scenario.clone(), group.image.clone());
-        let Some(job) = jobs.iter().find(|j| job_name(j) == of) else { continue };
+        let grouped = |name: &Name| (&name.0, &name.1) == (&group.scenario, &group.image);
+        let Some(job) = jobs.iter().find(|j| grouped(&job_name(j))) else { continue };
+        let of = job_name(job);
         let ran = results.iter().filter(|r| name(r) == of && r.retry_of.is_none()).count();
         let ran = u32::try_from(ran).unwrap_or(u32::MAX);
         for _ in 0..ran.min(most.saturating_sub(ran)) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use softoff_harness::host::qemu_version;
 use softoff_harness::machine::QEMU;
+use softoff_harness::machine::backend::Backend;
 use softoff_harness::run::{Job, Start};
 use softoff_harness::warm::{Missing, WarmStates, stays_cold};
 
@@ -25,7 +26,11 @@ pub(crate) enum Choice {
 
 /// Gives every job the saved states, unless all are to boot.
 pub(crate) fn choose(choice: Choice, jobs: &mut [Job]) -> anyhow::Result<()> {
-    let can = |job: &&Job| stays_cold(&job.scenario, &job.image, job.without_injection).is_none();
+    let why = |job: &Job| match job.backend {
+        Backend::Libvirt(_) => Some("a saved state is not started through libvirt"),
+        Backend::Qemu => stays_cold(&job.scenario, &job.image, job.without_injection),
+    };
+    let can = |job: &&Job| why(job).is_none();
     let able = jobs.iter().filter(can).count();
     let missing = match choice {
         Choice::Cold => return Ok(()),
@@ -36,8 +41,7 @@ pub(crate) fn choose(choice: Choice, jobs: &mut [Job]) -> anyhow::Result<()> {
         let mut cold: Vec<_> = jobs.iter().filter(|job| !can(job) && job.repeat == 1).collect();
         cold.dedup_by_key(|job| &job.scenario.name);
         for job in cold {
-            let why = stays_cold(&job.scenario, &job.image, job.without_injection).unwrap_or_default();
-            eprintln!("note: {} boots cold: {why}", job.scenario.name);
+            eprintln!("note: {} boots cold: {}", job.scenario.name, why(job).unwrap_or_default());
         }
     }
     let states = Arc::new(warm_states(missing)?);

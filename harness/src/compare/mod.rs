@@ -240,6 +240,8 @@ fn groups(run: &RunRecord) -> BTreeMap<Key, Vec<&ScenarioRecord>> {
             RequestMeans::AcpiButton => "acpi-button",
             RequestMeans::GuestAgent => "guest-agent",
             RequestMeans::HardPowerOff => "hard-power-off",
+            RequestMeans::LibvirtDefault => "libvirt-default",
+            RequestMeans::DestroyGraceful => "destroy-graceful",
         };
         groups
             .entry((result.scenario.0.clone(), result.image.name.clone(), request))

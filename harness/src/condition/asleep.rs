@@ -68,11 +68,11 @@ impl Asleep {
         let machine = subject.machine;
         match self.state {
             Sleep::S3 => {
-                let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
+                let state = machine.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
                 Ok(Proof { present: state == "suspended", evidence: format!("QEMU's run state is {state}") })
             }
             Sleep::S4 => {
-                let state = machine.qmp.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
+                let state = machine.run_state(LIMIT).await.unwrap_or_else(|e| e.to_string());
                 let so_far = machine.timeline().snapshot();
                 let to_disk = last_boot(&so_far).iter().any(|o| is_event(o, "SUSPEND_DISK"));
                 let told = if to_disk { "was told" } else { "was not told" };

@@ -10,6 +10,7 @@
 pub mod asleep;
 pub mod early_request;
 pub mod faulty_end;
+pub mod guest_agent;
 pub mod logon_required;
 pub mod malware;
 pub mod power_button_policy;
@@ -54,6 +55,8 @@ pub enum Condition {
     Malware(malware::Malware),
     /// An end that is no soft shutdown.
     FaultyEnd(faulty_end::FaultyEnd),
+    /// A guest agent that does not do its part.
+    GuestAgent(guest_agent::GuestAgent),
 }
 
 /// Whether a condition was found in the guest before the request.
@@ -126,6 +129,7 @@ impl Condition {
             Condition::Asleep(c) => c,
             Condition::Malware(c) => c,
             Condition::FaultyEnd(c) => c,
+            Condition::GuestAgent(c) => c,
         }
     }
 
@@ -156,7 +160,8 @@ impl Condition {
             | Condition::UnresponsiveApplication(_)
             | Condition::UnresponsiveService(_)
             | Condition::Malware(_)
-            | Condition::FaultyEnd(_) => false,
+            | Condition::FaultyEnd(_)
+            | Condition::GuestAgent(_) => false,
         }
     }
 
@@ -167,7 +172,12 @@ impl Condition {
 
     /// Whether the guest's agent is silent once it is entered: such a condition comes last.
     pub fn silences_agent(&self) -> bool {
-        matches!(self, Condition::Asleep(_))
+        matches!(self, Condition::Asleep(_) | Condition::GuestAgent(_))
+    }
+
+    /// Whether it ends qemu-ga, so that the guest's report of that end is no trouble.
+    pub fn ends_agent(&self) -> bool {
+        matches!(self, Condition::GuestAgent(_))
     }
 
     /// Whether the machine is off once it is entered, and stays to be asked all the same.
@@ -179,6 +189,7 @@ impl Condition {
     pub async fn enter(&self, subject: &Subject<'_>) -> Result<(), AgentError> {
         match self {
             Condition::Asleep(c) => c.enter(subject).await,
+            Condition::GuestAgent(c) => c.enter(subject).await,
             _ => Ok(()),
         }
     }
@@ -195,6 +206,7 @@ impl Condition {
             Condition::Asleep(c) => c.prove(subject).await,
             Condition::Malware(c) => c.prove(subject).await,
             Condition::FaultyEnd(c) => c.prove(subject).await,
+            Condition::GuestAgent(c) => c.prove(subject).await,
         }
     }
 }

@@ -75,7 +75,8 @@ impl GuestDriver {
     /// Suspends the guest to memory. On success the agent does not answer (qga/qapi-schema.json).
     pub async fn suspend_to_ram(&self) -> Result<(), AgentError> {
         match self.agent.raw("guest-suspend-ram", serde_json::json!({}), Duration::from_secs(5)).await {
-            Ok(_) | Err(AgentError::Timeout { .. }) => Ok(()),
+            // libvirt tells that the agent went away with the answer.
+            Ok(_) | Err(AgentError::Timeout { .. } | AgentError::Closed { .. }) => Ok(()),
             Err(e) => Err(e),
         }
     }
@@ -83,7 +84,7 @@ impl GuestDriver {
     /// Hibernates the guest (S4). On success the agent does not answer.
     pub async fn suspend_to_disk(&self) -> Result<(), AgentError> {
         match self.agent.raw("guest-suspend-disk", serde_json::json!({}), Duration::from_secs(5)).await {
-            Ok(_) | Err(AgentError::Timeout { .. }) => Ok(()),
+            Ok(_) | Err(AgentError::Timeout { .. } | AgentError::Closed { .. }) => Ok(()),
             Err(e) => Err(e),
         }
     }

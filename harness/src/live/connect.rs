@@ -3,11 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::machine::agent::Agent;
+use crate::machine::acpi::PmBase;
+use crate::machine::agent::{Agent, AgentError};
+use crate::machine::button;
+use crate::machine::libvirt::{Connection, DomainMonitor, GuestAgent, VirshError};
 use crate::machine::qmp::{QmpClient, QmpError, QmpEvent};
+use crate::settle::{AGENT, DESTROY, PLUG, PRESS};
+use crate::text::printable;
+use crate::timeline::{Seen, Source, Timeline};
+
+/// How long a command may take that goes through libvirt, or ends QEMU.
+const THROUGH_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the agent's silence after its request counts as obedience; on success it gives no answer.
+const AGENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long QEMU may take to greet. It greets as soon as it accepts, in under 1 ms; a QEMU under load with TCG
 /// was seen to need 2 s for an answer.
@@ -45,13 +58,138 @@ pub enum LiveError {
     /// Something else than QMP, or QMP failed later.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// libvirt refused, or could not be asked.
+    #[error(transparent)]
+    Virsh(#[from] VirshError),
+    /// The guest agent refused.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The domain does not run.
+    #[error("the domain {name} is shut off: there is nothing to ask; `virsh list --all` shows the domains")]
+    Off {
+        /// Its name.
+        name: String,
+    },
     /// No place for pictures.
     #[error("{0:#}")]
     Folder(anyhow::Error),
 }
 
+/// How a machine is reached.
+#[derive(Debug, Clone)]
+pub enum Reach {
+    /// By sockets of its own that no other client holds.
+    Sockets {
+        /// QMP.
+        qmp: PathBuf,
+        /// The guest agent's.
+        qga: Option<PathBuf>,
+    },
+    /// By libvirt, which holds both.
+    Domain {
+        /// The libvirtd.
+        connection: Connection,
+        /// The domain's name.
+        name: String,
+    },
+}
+
+/// A machine that was reached.
+pub(super) struct Reached {
+    pub(super) qmp: QmpClient,
+    pub(super) events: mpsc::Receiver<QmpEvent>,
+    pub(super) agent: Option<Agent>,
+}
+
+impl Reach {
+    pub(super) async fn connect(&self) -> Result<Reached, LiveError> {
+        match self {
+            Reach::Sockets { qmp: path, qga } => {
+                let (qmp, events) = qmp(path).await?;
+                let agent = match qga {
+                    Some(path) => Some(agent(path).await?),
+                    None => None,
+                };
+                Ok(Reached { qmp, events, agent })
+            }
+            Reach::Domain { connection, name } => {
+                // Its own word first: a domain that is not there, or off, is told in libvirt's words.
+                let state = connection.virsh(&["domstate", name]).await?;
+                if state == "shut off" {
+                    return Err(LiveError::Off { name: printable(name, 60) });
+                }
+                let monitor = DomainMonitor::new(connection.clone(), name);
+                let (qmp, events) = QmpClient::through(monitor, THROUGH_LIMIT).await?;
+                let agent = Agent::through(GuestAgent::new(connection.clone(), name));
+                Ok(Reached { qmp, events, agent: Some(agent) })
+            }
+        }
+    }
+
+    /// Presses the button: by QMP, or `virsh shutdown --mode acpi`.
+    pub(super) async fn press(
+        &self,
+        qmp: &QmpClient,
+        base: Option<PmBase>,
+        timeline: &Timeline,
+        number: u32,
+    ) -> Result<(), LiveError> {
+        match self {
+            Reach::Sockets { .. } => Ok(button::press(qmp, base, timeline, number).await?),
+            Reach::Domain { connection, name } => {
+                let send = async { connection.virsh(&["shutdown", name, "--mode", "acpi"]).await.map(drop) };
+                Ok(button::press_by(qmp, base, timeline, (PRESS, number), send).await?)
+            }
+        }
+    }
+
+    /// Has the guest agent asked: `guest-shutdown`, or `virsh shutdown --mode agent`.
+    pub(super) async fn ask_agent(
+        &self,
+        agent: &Agent,
+        timeline: &Timeline,
+        number: u32,
+    ) -> Result<(), LiveError> {
+        timeline.add(Source::Host, Seen::Requested { by: AGENT.into(), number });
+        match self {
+            Reach::Sockets { .. } => Ok(agent.shutdown("powerdown", AGENT_LIMIT).await?),
+            Reach::Domain { connection, name } => {
+                Ok(connection.virsh(&["shutdown", name, "--mode", "agent"]).await.map(drop)?)
+            }
+        }
+    }
+
+    /// Takes the power away: QMP `quit`, or `virsh destroy`.
+    pub(super) async fn pull_the_plug(
+        &self,
+        qmp: &QmpClient,
+        timeline: &Timeline,
+        number: u32,
+    ) -> Result<(), LiveError> {
+        let by = match self {
+            Reach::Sockets { .. } => PLUG,
+            Reach::Domain { .. } => DESTROY,
+        };
+        timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
+        match self {
+            Reach::Sockets { .. } => drop(qmp.execute_raw("quit", json!({}), THROUGH_LIMIT).await?),
+            Reach::Domain { connection, name } => drop(connection.virsh(&["destroy", name]).await?),
+        }
+        Ok(())
+    }
+
+    /// Wakes a machine in S3.
+    pub(super) async fn wake(&self, qmp: &QmpClient) -> Result<(), LiveError> {
+        match self {
+            Reach::Sockets { .. } => drop(qmp.execute_raw("system_wakeup", json!({}), THROUGH_LIMIT).await?),
+            Reach::Domain { connection, name } => drop(connection.virsh(&["dompmwakeup", name]).await?),
+        }
+        Ok(())
+    }
+}
+
 /// Connects to QMP.
-pub(super) async fn qmp(path: &Path) -> Result<(QmpClient, mpsc::Receiver<QmpEvent>), LiveError> {
+async fn qmp(path: &Path) -> Result<(QmpClient, mpsc::Receiver<QmpEvent>), LiveError> {
     let path_owned = || path.to_owned();
     QmpClient::connect(path, GREETING_LIMIT).await.map_err(|e| match e {
         QmpError::Connect { source, .. } => {
@@ -63,7 +201,7 @@ pub(super) async fn qmp(path: &Path) -> Result<(QmpClient, mpsc::Receiver<QmpEve
 }
 
 /// Connects to QEMU's end of the guest agent's channel. Whether an agent answers shows later.
-pub(super) async fn agent(path: &Path) -> Result<Agent, LiveError> {
+async fn agent(path: &Path) -> Result<Agent, LiveError> {
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Agent::new(path.to_owned(), stream)),
         Err(why) => Err(LiveError::Connect { what: "guest-agent", path: path.to_owned(), why }),

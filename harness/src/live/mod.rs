@@ -2,10 +2,12 @@
 //!
 //! Without [`LiveJob::press`] nothing is changed: run state, button registers and screen are read through
 //! QMP, the registry through the guest agent. With it, `system_powerdown` is sent once and what comes of it is
-//! watched as in a run. Evidence and rules are those of runs; `quit`, `stop` and `cont` are never sent.
+//! watched as in a run. Evidence and rules are those of runs; [`look`] never sends `quit`, `stop` or `cont`. [`stop`] is
+//! for whoever wants the machine down.
 
 mod connect;
 mod reading;
+mod stop;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,17 +16,20 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::diagnose::{Diagnosis, diagnose};
+use crate::machine::agent::Agent;
 use crate::machine::folder::RunFolder;
 use crate::machine::qmp::{QmpClient, QmpEvent};
-use crate::machine::{button, read_events};
+use crate::machine::read_events;
+use crate::machine::watcher::ScreenWatcher;
 use crate::outcome::{Outcome, Phase, SettledBy};
 use crate::run::{Stage, early};
 use crate::settle;
 use crate::text::printable;
-use crate::timeline::{Seen, Source, Timeline};
+use crate::timeline::{Observation, Seen, Source, Timeline};
 use crate::witness::Witness;
-pub use connect::LiveError;
+pub use connect::{LiveError, Reach};
 use reading::Reading;
+pub use stop::{StopEvent, StopJob, StopReport, stop};
 
 /// How long QEMU may take to answer a command. TCG with every core busy was seen to need 2 s.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -32,10 +37,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What to look at, and what may be done.
 #[derive(Debug, Clone)]
 pub struct LiveJob {
-    /// A QMP socket that no other client holds.
-    pub qmp: PathBuf,
-    /// The guest agent's socket, held by no other client either.
-    pub qga: Option<PathBuf>,
+    /// The machine.
+    pub reach: Reach,
     /// Press once and watch so long at most; `None` only reads.
     pub press: Option<Duration>,
     /// An empty folder where pictures are kept; they are thrown away when absent. QEMU writes there as well.
@@ -70,80 +73,109 @@ pub struct LiveReport {
     pub settled_by: Option<SettledBy>,
     /// The cause.
     pub diagnosis: Diagnosis,
+    /// Everything that was observed.
+    pub observations: Vec<Observation>,
+}
+
+/// A machine that was reached and read.
+struct Session<'a> {
+    reach: &'a Reach,
+    qmp: QmpClient,
+    agent: Option<Agent>,
+    timeline: Timeline,
+    pictures: PathBuf,
+    reading: Reading,
+    screen: Option<ScreenWatcher>,
+    /// Where pictures are that nobody keeps.
+    _folder: RunFolder,
+}
+
+impl<'a> Session<'a> {
+    /// Reaches the machine and reads it.
+    async fn open(
+        reach: &'a Reach,
+        screens: Option<&Path>,
+        tell: &(dyn Fn(LiveStage) + Sync),
+    ) -> Result<Session<'a>, LiveError> {
+        let connect::Reached { qmp, events, agent } = reach.connect().await?;
+        let folder = RunFolder::create().map_err(LiveError::Folder)?;
+        let pictures = match screens {
+            Some(dir) => folder_for_pictures(dir).map_err(LiveError::Folder)?,
+            None => folder.path(),
+        };
+        let pictures = pictures.to_owned();
+        let timeline = Timeline::start();
+        tokio::spawn(follow(events, timeline.clone()));
+
+        let mut reading = Reading::begin(qmp.run_state(LIMIT).await?);
+        if agent.is_some() {
+            tell(LiveStage::AskingGuest);
+        }
+        reading.inside(agent.as_ref()).await;
+        tell(LiveStage::Looking);
+        let screen = reading.screen(&qmp, &pictures, &pictures, &timeline).await;
+        reading.outside(&qmp, &timeline).await?;
+        Ok(Session { reach, qmp, agent, timeline, pictures, reading, screen, _folder: folder })
+    }
+
+    /// Whether somebody could hear a press: one to stopped processors would be obeyed whenever somebody lets them run.
+    fn nobody_hears(&self) -> Option<String> {
+        let state = self.reading.state.as_str();
+        let heard = matches!(state, "running" | "suspended");
+        (!heard)
+            .then(|| format!("the run state is {}: there is nobody to hear a press", printable(state, 40)))
+    }
+
+    fn watched<'b>(&'b self, stage: &'b (dyn Fn(Stage) + Sync)) -> early::Watched<'b> {
+        early::Watched {
+            timeline: &self.timeline,
+            pictures: &self.pictures,
+            screen: self.screen.as_ref(),
+            quiet: early::QUIET,
+            full_deadline: false,
+            stage,
+            registry: self.reading.registry.as_ref(),
+        }
+    }
+
+    /// A last look, and the diagnosis of everything.
+    async fn conclude(self, asked: bool) -> (Outcome, Diagnosis, Vec<String>) {
+        let outcome = outcome_now(&self.qmp, &self.timeline, &self.reading.state, asked).await;
+        if let Some(screen) = &self.screen {
+            screen.look().await;
+            screen.stop().await;
+        }
+        let _gone = tokio::fs::remove_file(self.pictures.join(crate::machine::watcher::SCRATCH)).await;
+        let mut witness =
+            Witness::new(&self.pictures).without_registry(self.reading.without_registry.clone());
+        let registry = self.reading.registry.clone();
+        let mut evidence = witness.evidence(&self.timeline.snapshot(), outcome.kind(), registry).await;
+        let seen = self.reading.sentences(&evidence);
+        self.reading.complete(&mut evidence);
+        (outcome, diagnose(&evidence), seen)
+    }
 }
 
 /// Reads the machine, presses if the job says so, diagnoses.
 pub async fn look(job: &LiveJob, tell: &(dyn Fn(LiveStage) + Sync)) -> Result<LiveReport, LiveError> {
-    let (qmp, events) = connect::qmp(&job.qmp).await?;
-    let agent = match &job.qga {
-        Some(path) => Some(connect::agent(path).await?),
-        None => None,
-    };
-    let folder = RunFolder::create().map_err(LiveError::Folder)?;
-    let pictures = match &job.screens {
-        Some(dir) => folder_for_pictures(dir).map_err(LiveError::Folder)?,
-        None => folder.path(),
-    };
-    let timeline = Timeline::start();
-    tokio::spawn(follow(events, timeline.clone()));
-
-    let mut reading = Reading::begin(qmp.run_state(LIMIT).await?);
-    if agent.is_some() {
-        tell(LiveStage::AskingGuest);
-    }
-    reading.inside(agent.as_ref()).await;
-    tell(LiveStage::Looking);
-    let screen = reading.screen(&qmp, pictures, pictures, &timeline).await;
-    reading.outside(&qmp, &timeline).await?;
-
+    let session = Session::open(&job.reach, job.screens.as_deref(), tell).await?;
     let mut settled_by = None;
-    let mut not_pressed = None;
-    if let Some(deadline) = job.press {
-        // A press to stopped processors would be obeyed whenever somebody lets them run.
-        if matches!(reading.state.as_str(), "running" | "suspended") {
-            tell(LiveStage::Waiting(Phase::Request));
-            button::press(&qmp, reading.base, &timeline, 1).await?;
-            let stage = |stage: Stage| {
-                if let Stage::Waiting(phase) = stage {
-                    tell(LiveStage::Waiting(phase));
-                }
-            };
-            let watched = early::Watched {
-                timeline: &timeline,
-                pictures,
-                screen: screen.as_ref(),
-                quiet: early::QUIET,
-                full_deadline: false,
-                stage: &stage,
-                registry: reading.registry.as_ref(),
-            };
-            settled_by = Some(early::wait(&watched, deadline).await);
-        } else {
-            let state = printable(&reading.state, 40);
-            not_pressed = Some(format!("the run state is {state}: there is nobody to hear a press"));
-        }
+    let not_pressed = session.nobody_hears().filter(|_| job.press.is_some());
+    if let Some(deadline) = job.press.filter(|_| not_pressed.is_none()) {
+        tell(LiveStage::Waiting(Phase::Request));
+        session.reach.press(&session.qmp, session.reading.base, &session.timeline, 1).await?;
+        let stage = |stage: Stage| {
+            if let Stage::Waiting(phase) = stage {
+                tell(LiveStage::Waiting(phase));
+            }
+        };
+        settled_by = Some(early::wait(&session.watched(&stage), deadline).await);
     }
-    let outcome = outcome_now(&qmp, &timeline, &reading.state, settled_by.is_some()).await;
-    if let Some(screen) = screen {
-        screen.look().await;
-        screen.stop().await;
-    }
-    let _gone = tokio::fs::remove_file(pictures.join(crate::machine::watcher::SCRATCH)).await;
-
-    let mut witness = Witness::new(pictures).without_registry(reading.without_registry.clone());
-    let registry = reading.registry.clone();
-    let mut evidence = witness.evidence(&timeline.snapshot(), outcome.kind(), registry).await;
-    let seen = reading.sentences(&evidence);
-    reading.complete(&mut evidence);
-    Ok(LiveReport {
-        qemu: qmp.version().to_owned(),
-        seen,
-        pressed: settled_by.is_some(),
-        not_pressed,
-        outcome,
-        settled_by,
-        diagnosis: diagnose(&evidence),
-    })
+    let qemu = session.qmp.version().to_owned();
+    let timeline = session.timeline.clone();
+    let (outcome, diagnosis, seen) = session.conclude(settled_by.is_some()).await;
+    let (pressed, observations) = (settled_by.is_some(), timeline.snapshot());
+    Ok(LiveReport { qemu, seen, pressed, not_pressed, outcome, settled_by, diagnosis, observations })
 }
 
 fn folder_for_pictures(dir: &Path) -> anyhow::Result<&Path> {

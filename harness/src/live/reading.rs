@@ -35,6 +35,7 @@ pub(super) struct Reading {
     agent_open: Option<bool>,
     lacks: Vec<String>,
     guest: Option<String>,
+    answers: bool,
 }
 
 impl Reading {
@@ -64,6 +65,7 @@ impl Reading {
             AgentError::Timeout { .. } => format!("{e}{next}"),
             e => e.to_string(),
         })?;
+        self.answers = true;
         let system = agent.raw("guest-get-osinfo", json!({}), AGENT_LIMIT).await.unwrap_or_default();
         let family = family(&system);
         self.guest = name(&system);
@@ -134,6 +136,16 @@ impl Reading {
         }
         evidence.as_found(self.registers.is_some_and(|r| r.pending));
         evidence.lacks.extend(self.lacks.iter().cloned());
+    }
+
+    /// Whether the screen was dark.
+    pub(super) fn is_dark(&self) -> bool {
+        self.dark == Some(true)
+    }
+
+    /// Whether the guest's agent answered.
+    pub(super) fn agent_answers(&self) -> bool {
+        self.answers
     }
 
     /// What was read, a sentence each.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
+use super::libvirt::{GuestAgent, VirshError};
 use super::lines::{Line, next_line};
 use crate::text::printable;
 
@@ -52,6 +53,9 @@ pub enum AgentError {
         /// Its sentence, escaped.
         description: String,
     },
+    /// libvirt could not be asked for it.
+    #[error("the guest agent was not reached through libvirt: {0}")]
+    Libvirt(#[from] VirshError),
     /// The answer has another shape.
     #[error("the guest agent answered `{command}` with an unexpected shape: {source}")]
     Shape {
@@ -81,11 +85,16 @@ struct Conversation {
     seen: String,
 }
 
-/// The guest agent behind its socket; clones share it, one command at a time.
+/// The guest agent behind its socket, or behind libvirt; clones share it, one command at a time.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    path: Arc<PathBuf>,
-    inner: Arc<Mutex<Conversation>>,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Socket { path: Arc<PathBuf>, inner: Arc<Mutex<Conversation>> },
+    Libvirt(GuestAgent),
 }
 
 impl Agent {
@@ -96,7 +105,12 @@ impl Agent {
         // Not 0: an agent that echoes uninitialised memory should not be in step by luck.
         let conversation =
             Conversation { stream, in_step: false, next_sync: 0x50f7_0001, seen: "nothing".into() };
-        Agent { path: Arc::new(path), inner: Arc::new(Mutex::new(conversation)) }
+        Agent { way: Way::Socket { path: Arc::new(path), inner: Arc::new(Mutex::new(conversation)) } }
+    }
+
+    /// By way of libvirt.
+    pub fn through(libvirt: GuestAgent) -> Agent {
+        Agent { way: Way::Libvirt(libvirt) }
     }
 
     /// `guest-ping`.
@@ -146,16 +160,28 @@ impl Agent {
             if began.elapsed() > limit {
                 let command = format!("guest-exec {program}");
                 let seen = format!("pid {pid} still runs");
-                return Err(AgentError::Timeout { command, path: self.path.to_path_buf(), limit, seen });
+                return Err(AgentError::Timeout { command, path: self.path(), limit, seen });
             }
             // The agent has no notification for the end of a program.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
+    /// The socket, for errors.
+    fn path(&self) -> PathBuf {
+        match &self.way {
+            Way::Socket { path, .. } => path.to_path_buf(),
+            Way::Libvirt(_) => PathBuf::from("(libvirt's)"),
+        }
+    }
+
     /// Runs any command; gives its `return` member.
     pub async fn raw(&self, command: &str, arguments: Value, limit: Duration) -> Result<Value, AgentError> {
-        let mut talk = self.inner.lock().await;
+        let inner = match &self.way {
+            Way::Socket { inner, .. } => inner,
+            Way::Libvirt(agent) => return agent.raw(command, arguments, limit).await,
+        };
+        let mut talk = inner.lock().await;
         let exchange = async {
             if !talk.in_step {
                 talk.synchronise().await?;
@@ -169,7 +195,7 @@ impl Agent {
             Ok(answer)
         };
         let result = tokio::time::timeout(limit, exchange).await;
-        let path = self.path.to_path_buf();
+        let path = self.path();
         match result {
             Err(_) => {
                 let seen = std::mem::replace(&mut talk.seen, "nothing".into());

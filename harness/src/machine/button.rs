@@ -7,27 +7,40 @@ use serde_json::json;
 use super::QMP_LIMIT;
 use super::acpi::{self, PmBase};
 use super::qmp::{QmpClient, QmpError};
+use crate::settle::PRESS;
 use crate::timeline::{Observation, Seen, Source, Timeline};
 
 /// How long a press may wait in PWRBTN_STS before it counts as not taken. The reference guest takes it in 2
 /// to 30 ms; a press that still waits after this was seen to wait for ever (findings, ReactOS).
 const TAKE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Presses the button (`system_powerdown`) as request `number`, and notes the registers before it and what
-/// became of it. QEMU's POWERDOWN event follows; it says that the request was made, not that the guest saw it.
+/// Presses the button (`system_powerdown`) as request `number`.
 pub(crate) async fn press(
     qmp: &QmpClient,
     base: Option<PmBase>,
     timeline: &Timeline,
     number: u32,
 ) -> Result<(), QmpError> {
+    let send = async { qmp.execute_raw(PRESS, json!({}), QMP_LIMIT).await.map(drop) };
+    press_by(qmp, base, timeline, (PRESS, number), send).await
+}
+
+/// Has the button pressed by `send` as a request of this name and number, and notes the registers before it and what
+/// became of it. QEMU's POWERDOWN event follows; it says that the request was made, not that the guest saw it.
+pub(crate) async fn press_by<E>(
+    qmp: &QmpClient,
+    base: Option<PmBase>,
+    timeline: &Timeline,
+    (by, number): (&str, u32),
+    send: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
     let listening = match base {
         Some(base) => note_registers(qmp, base, timeline).await.filter(|now| now.enabled).map(|_| base),
         None => None,
     };
     let from = timeline.len();
-    timeline.add(Source::Host, Seen::Requested { by: "system_powerdown".into(), number });
-    qmp.execute_raw("system_powerdown", json!({}), QMP_LIMIT).await?;
+    timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
+    send.await?;
     if let Some(base) = listening {
         see_it_taken(qmp, base, timeline, from).await;
     }

@@ -29,7 +29,8 @@ impl RunFolder {
         RunFolder::create_in(&std::env::temp_dir())
     }
 
-    fn create_in(parent: &Path) -> anyhow::Result<RunFolder> {
+    /// The same in a folder of ours.
+    pub(super) fn create_in(parent: &Path) -> anyhow::Result<RunFolder> {
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))

@@ -8,6 +8,7 @@
 pub mod accel;
 pub mod acpi;
 pub mod agent;
+pub mod backend;
 pub(crate) mod button;
 mod channels;
 pub mod command_line;
@@ -15,6 +16,7 @@ pub mod confine;
 mod events;
 pub mod firmware;
 pub mod folder;
+pub mod libvirt;
 pub(crate) mod lines;
 pub(crate) mod migration;
 pub mod ocr;
@@ -27,12 +29,11 @@ pub mod tpm;
 pub(crate) mod watcher;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
-use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -41,12 +42,14 @@ use crate::timeline::{Seen, Source, Timeline};
 use accel::Accelerator;
 use acpi::PmBase;
 use agent::Agent;
+use backend::{Backend, Kill, Started};
 pub use channels::LastNumbers;
 pub(crate) use channels::read_probe;
 use command_line::{Memory, Plan, Sockets};
 use confine::Bounds;
 pub(crate) use events::read_events;
 use folder::RunFolder;
+use libvirt::Domain;
 use qmp::{QmpClient, QmpError, QmpEvent};
 use tpm::Tpm;
 
@@ -74,6 +77,8 @@ pub struct MachineConfig<'a> {
     pub memory: Memory<'a>,
     /// Numbers of probe lines that were used before, by a guest whose state is loaded.
     pub spoken: LastNumbers,
+    /// Who starts QEMU.
+    pub backend: &'a Backend,
 }
 
 /// A running (or ended) machine.
@@ -95,10 +100,9 @@ pub struct Machine {
     readers: Vec<JoinHandle<()>>,
     screen: watcher::ScreenWatcher,
     tpm: Option<Tpm>,
+    /// The domain that it is, when libvirt runs it.
+    domain: Option<Arc<Domain>>,
 }
-
-/// The order to end QEMU's process.
-struct Kill;
 
 impl Machine {
     /// Starts QEMU and connects every channel; the guest does not run yet.
@@ -129,19 +133,20 @@ impl Machine {
         };
         let log = config.record_dir.join("qemu.log");
         let bounds = bounds(&plan, folder.path());
-        let child = start_qemu(&plan, &bounds, &log).await?;
-        let pid = child.id().unwrap_or_default();
-        timeline.add(Source::Host, Seen::MachineStarted { pid });
-        let (kill, orders) = mpsc::channel(1);
-        let waiter = tokio::spawn(wait_for_end(child, orders, timeline.clone()));
+        let Started { pid, domain, waiter, kill } =
+            backend::start(config.backend, &plan, folder, &bounds, &log, &timeline).await?;
 
         let (qmp, events) = connect_qmp(&sockets.qmp, &waiter, &log).await?;
         let com1 = channels::connect(&sockets.com1, QMP_LIMIT).await?;
         let com2 = channels::connect(&sockets.com2, QMP_LIMIT).await?;
-        let agent = channels::connect(&sockets.agent, QMP_LIMIT).await?;
+        let agent = match &domain {
+            // libvirt holds the agent's channel itself.
+            Some(domain) => Agent::through(domain.agent()),
+            None => Agent::new(sockets.agent.clone(), channels::connect(&sockets.agent, QMP_LIMIT).await?),
+        };
         let serial_log = config.record_dir.join("serial.log");
         let console_timeline = timeline.clone();
-        let readers = vec![
+        let mut readers = vec![
             tokio::spawn(read_events(events, timeline.clone())),
             tokio::spawn(channels::read_probe(com1, timeline.clone(), config.spoken)),
             tokio::spawn(async move {
@@ -150,6 +155,9 @@ impl Machine {
                 }
             }),
         ];
+        if let Some(domain) = &domain {
+            readers.push(tokio::spawn(backend::follow_domain(domain.clone(), timeline.clone())));
+        }
         let screen =
             watcher::ScreenWatcher::new(qmp.clone(), folder.path(), config.record_dir, timeline.clone());
         let pm_base = if uefi && config.image.manifest.machine.machine.starts_with("pc") {
@@ -157,14 +165,58 @@ impl Machine {
         } else {
             PmBase::COMMON
         };
-        let agent = Agent::new(sockets.agent.clone(), agent);
-        Ok(Machine { qmp, agent, pm_base, pid, sockets, timeline, kill, waiter, readers, screen, tpm })
+        let machine = Machine {
+            qmp,
+            agent,
+            pm_base,
+            pid,
+            sockets,
+            timeline,
+            kill,
+            waiter,
+            readers,
+            screen,
+            tpm,
+            domain,
+        };
+        Ok(machine)
     }
 
     /// Lets the guest run.
     pub async fn run(&mut self) -> anyhow::Result<()> {
         self.screen.start();
-        self.qmp.execute_raw("cont", json!({}), QMP_LIMIT).await.context("starting the guest")?;
+        match &self.domain {
+            Some(domain) => domain.resume().await.context("starting the guest")?,
+            None => {
+                drop(self.qmp.execute_raw("cont", json!({}), QMP_LIMIT).await.context("starting the guest")?)
+            }
+        }
+        Ok(())
+    }
+
+    /// The domain that it is, when libvirt runs it.
+    pub fn domain(&self) -> Option<&Arc<Domain>> {
+        self.domain.as_ref()
+    }
+
+    /// QEMU's run state. libvirt ends QEMU as soon as the guest has powered off or hibernated, where a QEMU of our own
+    /// stays in run state `shutdown`: a domain that libvirt calls `shut off` is told as that.
+    pub async fn run_state(&self, limit: Duration) -> Result<String, QmpError> {
+        let told = self.qmp.run_state(limit).await;
+        if let (Err(_), Some(domain)) = (&told, &self.domain)
+            && domain.state().await.is_ok_and(|state| state == "shut off")
+        {
+            return Ok("shutdown".to_owned());
+        }
+        told
+    }
+
+    /// Wakes it from S3.
+    pub async fn wake(&self) -> anyhow::Result<()> {
+        match &self.domain {
+            Some(domain) => domain.wake().await?,
+            None => drop(self.qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await?),
+        }
         Ok(())
     }
 
@@ -180,7 +232,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes the power away (SIGKILL) and waits for the process to end.
+    /// Takes the power away (SIGKILL, or through libvirt `virsh destroy`) and waits for the process to end.
     pub async fn pull_the_plug(&mut self) {
         let _ended = self.kill.send(Kill).await;
         self.wait().await;
@@ -195,6 +247,9 @@ impl Machine {
     /// when it does not obey. The outcome must have been settled before.
     pub async fn clean_up(&mut self) {
         self.screen.stop().await;
+        if !self.waiter.is_finished() && self.domain.is_some() {
+            self.pull_the_plug().await;
+        }
         if !self.waiter.is_finished() {
             let quit = self.qmp.execute_raw("quit", json!({}), Duration::from_secs(5)).await;
             let gone = tokio::time::timeout(Duration::from_secs(5), &mut self.waiter).await;
@@ -232,7 +287,10 @@ impl Machine {
         }
         for reader in self.readers.drain(..) {
             // The sockets closed with QEMU; what is still buffered is read in moments.
-            let _done = tokio::time::timeout(Duration::from_secs(5), reader).await;
+            let given_up = reader.abort_handle();
+            if tokio::time::timeout(Duration::from_secs(5), reader).await.is_err() {
+                given_up.abort();
+            }
         }
         self.screen.stop().await;
         if let Some(tpm) = self.tpm.take() {
@@ -265,17 +323,6 @@ fn bounds(plan: &Plan<'_>, folder: &Path) -> Bounds {
     bounds
 }
 
-async fn start_qemu(plan: &Plan<'_>, bounds: &Bounds, log: &Path) -> anyhow::Result<Child> {
-    let output = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = Command::new(QEMU);
-    command.args(command_line::arguments(plan));
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-    confine::confine(command.as_std_mut(), bounds).context("confining QEMU")?;
-    process::spawn(command)
-        .await
-        .with_context(|| format!("cannot start {QEMU}; `cargo xtask doctor` tells how to get it"))
-}
-
 /// Connects to QMP, or says what QEMU wrote when it ended instead.
 async fn connect_qmp(
     path: &Path,
@@ -299,18 +346,6 @@ async fn connect_qmp(
         let said = std::fs::read_to_string(log).unwrap_or_default();
         format!("QEMU did not come up; it wrote: {}", crate::text::printable(said.trim(), 500))
     })
-}
-
-/// Owns the child until it ends, is killed, or its [`Machine`] is dropped.
-async fn wait_for_end(mut child: Child, mut kill: mpsc::Receiver<Kill>, timeline: Timeline) {
-    use std::os::unix::process::ExitStatusExt;
-    tokio::select! {
-        _ended = child.wait() => {}
-        _order_or_dropped = kill.recv() => drop(child.start_kill()),
-    }
-    let status = child.wait().await.ok();
-    let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
-    timeline.add(Source::Process, Seen::ProcessExited { code, signal });
 }
 
 /// Where a picture of this run goes.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -122,8 +121,7 @@ impl Drop for ScreenWatcher {
 
 /// Takes one picture, by way of the file `scratch`, which QEMU writes.
 pub(crate) async fn picture(qmp: &QmpClient, scratch: &Path) -> anyhow::Result<Picture> {
-    let arguments = json!({ "filename": scratch });
-    qmp.execute_raw("screendump", arguments, Duration::from_secs(10)).await?;
+    qmp.picture(scratch, Duration::from_secs(10)).await?;
     let bytes = tokio::fs::read(scratch).await?;
     Ok(Picture::from_ppm(&bytes)?)
 }

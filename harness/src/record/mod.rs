@@ -133,7 +133,7 @@ impl RunStore {
 }
 
 /// Writes a timeline into a folder.
-pub(crate) fn write_timeline(dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
+pub fn write_timeline(dir: &Path, timeline: &[Observation]) -> anyhow::Result<()> {
     let path = dir.join(TIMELINE);
     let mut file =
         BufWriter::new(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?);

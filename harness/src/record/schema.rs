@@ -10,10 +10,10 @@ use crate::host::HostFingerprint;
 use crate::image::{GuestFamily, Sha256Hex};
 use crate::inspect::DiskReport;
 use crate::machine::accel::Accelerator;
-use crate::outcome::{Cause, Outcome, Phase, SettledBy, Verdict};
+use crate::outcome::{BackendKind, Cause, Outcome, Phase, SettledBy, Verdict};
 use crate::pressure::HostPressure;
-use crate::scenario::{RequestMeans, ScenarioName};
-use crate::settle::Reached;
+use crate::scenario::{PolicyRef, RequestMeans, ScenarioName};
+use crate::settle::{Reached, RequestMade, TookEffect};
 use crate::timeline::Source;
 
 /// The schema that this Softoff writes.
@@ -124,6 +124,9 @@ pub struct RequestRef {
     /// Whether that is not the definition's but comes from earlier runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deadline_from_history: bool,
+    /// The press policy or platform that was put in the place of the definition's request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyRef>,
 }
 
 /// When each phase was reached, milliseconds from the first request; absent when it was not observed.
@@ -266,6 +269,15 @@ pub struct ScenarioRecord {
     pub basis: Option<Basis>,
     /// How the host asked.
     pub request: RequestRef,
+    /// Who started the machine and was asked; in older records Softoff itself.
+    #[serde(default)]
+    pub backend: BackendKind,
+    /// Every request that was made; empty in older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestMade>,
+    /// Which of them took effect.
+    #[serde(default)]
+    pub took_effect: TookEffect,
     /// How the guest's instructions were run.
     pub accel: Accelerator,
     /// The verdict.

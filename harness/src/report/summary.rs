@@ -11,6 +11,7 @@ use crate::record::schema::ScenarioRecord;
 use crate::record::words::seconds;
 use crate::soft_versus_hard;
 use crate::text::printable;
+use crate::{request_matrix, two_backends};
 
 /// Bytes of a table; what does not fit is counted. Two tables and the rest stay below GitHub's 1 MiB.
 const TABLE_LIMIT: usize = 300_000;
@@ -64,6 +65,14 @@ pub fn render(run: &RunRecord, comparison: Option<&Comparison>) -> String {
         out.push_str("\n<details><summary>What passed</summary>\n\n");
         table(&mut out, &of(Verdict::Pass).collect::<Vec<_>>(), false);
         out.push_str("\n</details>\n");
+    }
+    for (title, table) in [
+        ("Cause against policy", request_matrix::markdown(run)),
+        ("Through libvirt, against plain QMP", two_backends::markdown(run)),
+    ] {
+        if !table.is_empty() {
+            let _ = writeln!(out, "\n## {title}\n\n{}", table.trim_end());
+        }
     }
     let host = &run.host;
     let _ = writeln!(

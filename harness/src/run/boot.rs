@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use super::{Job, Stage, Start, Story, after};
 use crate::inject;
+use crate::machine::backend::Backend;
 use crate::machine::command_line::Memory;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
@@ -43,6 +44,7 @@ pub(super) async fn until_ready(
 ) -> anyhow::Result<()> {
     let Booting { job, timeline, note, .. } = *booting;
     if let Start::Warm(states) = &job.start
+        && matches!(job.backend, Backend::Qemu)
         && warm::stays_cold(&job.scenario, &job.image, job.without_injection).is_none()
     {
         match warm_start(booting, states, story).await {
@@ -106,7 +108,7 @@ async fn cold_boot(
     for attempt in 1..=BOOT_ATTEMPTS {
         stage(Stage::Preparing);
         drop(booted.take());
-        let folder = RunFolder::create()?;
+        let folder = job.backend.folder()?;
         let overlay = folder.path().join(OVERLAY);
         overlay::create(&job.image.file(&job.image.manifest.system_disk), &overlay).await?;
         inject_all(job, &overlay, timeline).await?;
@@ -121,6 +123,7 @@ async fn cold_boot(
             attach: job.keep,
             memory: Memory::Anonymous,
             spoken: Default::default(),
+            backend: &job.backend,
         };
         let first = timeline.len();
         let machine = Machine::prepare(config, &folder, timeline.clone()).await?;

@@ -5,16 +5,18 @@ use std::time::Duration;
 use softoff_guest_protocol::probe::ProbeEvent;
 
 use super::{Job, JobName, Story};
+use crate::condition::Condition;
 use crate::diagnose::diagnose;
 use crate::evidence::Evidence;
 use crate::image::{Boot, Sha256Hex};
 use crate::machine::firmware;
-use crate::outcome::{Outcome, OutcomeKind, RequestMeans, Verdict};
+use crate::outcome::{Outcome, OutcomeKind, Verdict};
 use crate::record::normal;
 use crate::record::schema::{
     Attachment, Basis, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef,
     ScenarioRecord, StartMode,
 };
+use crate::scenario::PolicyRef;
 use crate::settle::{self, Reached, Tie};
 use crate::text::printable;
 use crate::timeline::{Observation, Seen};
@@ -42,16 +44,15 @@ pub(super) fn make_record(
         .collect();
     let tie = match job.scenario.request.by {
         // The host's own deed needs no tie.
-        RequestMeans::HardPowerOff if outcome.kind() == OutcomeKind::HostKilled => {
-            Tie::Tied("SIGKILL".into())
-        }
+        by if by.is_hard() && outcome.kind() == OutcomeKind::HostKilled => Tie::Tied("the plug".into()),
         by => settle::tie(observations, by),
     };
-    let troubles: Vec<String> = troubles(observations);
+    let ends_agent = job.scenario.conditions.iter().any(Condition::ends_agent);
+    let troubles: Vec<String> = troubles(observations, ends_agent);
     let damaged = observations.iter().filter(|o| matches!(o.what, Seen::ProbeDamaged { .. })).count();
     let probe_lines_damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
     let judgement = judge(
-        &job.scenario.expect,
+        (!job.scenario.unexpected).then_some(&job.scenario.expect),
         &Findings {
             family: manifest.family,
             not_asked: story.not_asked.as_deref().filter(|_| unproven.is_empty()),
@@ -70,6 +71,7 @@ pub(super) fn make_record(
     let request = &job.scenario.request;
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let dir = name.dir();
+    let cut_short = observations.iter().any(|o| matches!(o.what, Seen::CutShort { .. }));
     let mut record = ScenarioRecord {
         scenario: name.scenario.clone(),
         image: ImageRef { name: manifest.name.clone(), id: job.image.id.clone(), family: manifest.family },
@@ -82,7 +84,11 @@ pub(super) fn make_record(
             gap_ms: millis(request.gap.0),
             deadline_ms: millis(job.deadline()),
             deadline_from_history: job.deadline.is_some(),
+            policy: job.scenario.policy.clone().map(|policy| PolicyRef { cut_short, ..policy }),
         },
+        backend: job.backend.kind(),
+        requests: settle::made(observations),
+        took_effect: settle::took_effect(observations, outcome.kind()),
         accel: job.accelerator,
         verdict: judgement.verdict,
         reasons: judgement.reasons,
@@ -111,7 +117,7 @@ pub(super) fn make_record(
         outcome,
         settled_by: story.settled_by,
         diagnosis,
-        expected_cause: Some(job.scenario.expect.cause),
+        expected_cause: (!job.scenario.unexpected).then_some(job.scenario.expect.cause),
         damage,
         plug_pulled_ms: settle::plug_pulled(observations).map(millis),
         next_boot: story.next_boot.clone(),
@@ -150,14 +156,15 @@ fn basis(job: &Job) -> Basis {
 }
 
 /// What the guest's own programs report as gone wrong since the guest was ready: such a run says nothing
-/// about the condition.
-fn troubles(observations: &[Observation]) -> Vec<String> {
+/// about the condition. That qemu-ga ended is none where the condition is that it does.
+fn troubles(observations: &[Observation], ends_agent: bool) -> Vec<String> {
     let ready = observations.iter().rposition(|o| matches!(o.what, Seen::Ready)).unwrap_or(0);
     let trouble = |o: &Observation| match &o.what {
         Seen::Probe(line) => match &line.event {
             ProbeEvent::RequestDiscarded { reason } if reason == "no-session" => {
                 Some("init: the session program has gone".to_owned())
             }
+            ProbeEvent::Trouble { what } if ends_agent && what.starts_with("qemu-ga ended") => None,
             ProbeEvent::Trouble { what } => {
                 Some(format!("{}: {}", printable(&line.src, 40), printable(what, 200)))
             }

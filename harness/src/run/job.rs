@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::image::Image;
 use crate::known_issues::KnownIssues;
 use crate::machine::accel::Accelerator;
-use crate::outcome::Phase;
+use crate::machine::backend::Backend;
+use crate::outcome::{BackendKind, Phase};
 use crate::record::schema::ScenarioRecord;
 use crate::scenario::{Scenario, ScenarioName};
 use crate::warm::WarmStates;
@@ -62,12 +63,18 @@ pub struct JobName {
     pub image: String,
     /// From 1.
     pub repeat: u32,
+    /// Who starts QEMU.
+    pub backend: BackendKind,
 }
 
 impl JobName {
     /// Its folder's name.
     pub fn dir(&self) -> String {
-        format!("{}.{}.{}", self.scenario, self.image, self.repeat)
+        let backend = match self.backend {
+            BackendKind::Qemu => "",
+            BackendKind::Libvirt => "libvirt.",
+        };
+        format!("{}.{}.{backend}{}", self.scenario, self.image, self.repeat)
     }
 }
 
@@ -133,6 +140,8 @@ pub struct Job {
     pub start: Start,
     /// A deadline from earlier runs, instead of the definition's.
     pub deadline: Option<Duration>,
+    /// Who starts QEMU and is asked.
+    pub backend: Backend,
 }
 
 impl Job {
@@ -152,6 +161,7 @@ impl Job {
             keep: false,
             start: Start::Cold,
             deadline: None,
+            backend: Backend::Qemu,
         }
     }
 
@@ -161,6 +171,7 @@ impl Job {
             scenario: self.scenario.name.clone(),
             image: self.image.manifest.name.clone(),
             repeat: self.repeat,
+            backend: self.backend.kind(),
         }
     }
 

@@ -213,7 +213,7 @@ async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
     if let Some(outcome) = settle::settled(&timeline.snapshot()) {
         return outcome;
     }
-    let state = machine.qmp.run_state(STATE_LIMIT).await;
+    let state = machine.run_state(STATE_LIMIT).await;
     if let Ok(state) = &state {
         timeline.add(Source::Qmp, Seen::RunState { state: state.clone() });
     }
@@ -222,7 +222,7 @@ async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
 
 /// What the machine is like just before it is asked.
 async fn note_state(machine: &Machine, timeline: &Timeline) {
-    if let Ok(state) = machine.qmp.run_state(QMP_LIMIT).await {
+    if let Ok(state) = machine.run_state(QMP_LIMIT).await {
         timeline.add(Source::Qmp, Seen::RunState { state });
     }
     machine.new_chapter().await;

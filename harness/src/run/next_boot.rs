@@ -87,6 +87,7 @@ async fn tell(
         attach: false,
         memory: Memory::Anonymous,
         spoken: Default::default(),
+        backend: &job.backend,
     };
     let machine = slot.insert(Machine::prepare(config, folder, timeline.clone()).await?);
     let began = Instant::now();

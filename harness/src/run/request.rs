@@ -4,15 +4,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde_json::json;
 
 use super::{Job, QUIET, Stage, early};
 use crate::guest::registry_facts::RegistryFacts;
+use crate::machine::libvirt::{Answer, Domain, ShutdownMode};
 use crate::machine::{Machine, QMP_LIMIT, button};
 use crate::outcome::{Phase, SettledBy};
 use crate::scenario::{FollowUp, HostAct, Moment, RequestMeans};
-use crate::settle::{self, PLUG, until_settled};
+use crate::settle::{self, AGENT, DEFAULT, DESTROY, DESTROY_GRACEFUL, PLUG, PRESS, until_settled};
 use crate::timeline::{Seen, Source, Timeline};
+
+/// How long after the first request the plug may be pulled earlier than a platform would. Linux writes what was changed
+/// to the disk after 30 s (dirty_expire_centisecs, looked at every 5 s): what is lost then is lost later as well.
+const WRITTEN_BACK: Duration = Duration::from_secs(40);
 
 /// What is asked, of whom, and who is told.
 pub(super) struct Asking<'a> {
@@ -50,11 +54,16 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
                 Waited::Never => return Ok(SettledBy::Deadline),
             }
         }
-        if asking.settles_within(follow_up.after.map_or(Duration::ZERO, |after| after.0)).await {
+        let after = follow_up.after.map_or(Duration::ZERO, |after| after.0);
+        let settles = match follow_up.cut_short {
+            true => asking.settles_or_is_decided(after, began).await,
+            false => asking.settles_within(after).await,
+        };
+        if settles {
             return Ok(SettledBy::Event);
         }
         // A plug that is pulled at a moment is pulled then, not a picture later.
-        if follow_up.act != HostAct::HardPowerOff {
+        if !follow_up.act.is_hard() {
             asking.machine.look().await;
         }
         asking.act(follow_up, &mut number).await?;
@@ -105,6 +114,27 @@ impl Asking<'_> {
         settle::settled(&self.timeline.snapshot()).is_some()
     }
 
+    /// The same, and gives the wait up when the evidence shows that nothing more will come until somebody acts; not
+    /// before [`WRITTEN_BACK`] after the first request, `began`.
+    async fn settles_or_is_decided(&self, span: Duration, began: Instant) -> bool {
+        let span = self.job.scaled(span);
+        let waiting = Instant::now();
+        let decided = early::wait(&self.watched(), span).await == SettledBy::Evidence;
+        if decided {
+            let rest =
+                WRITTEN_BACK.saturating_sub(began.elapsed()).min(span.saturating_sub(waiting.elapsed()));
+            if self.settles_within(rest.div_f64(self.job.deadline_scale)).await {
+                return true;
+            }
+            // More than a look's worth of time was saved.
+            if waiting.elapsed() + Duration::from_secs(1) < span {
+                let planned_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+                self.timeline.add(Source::Host, Seen::CutShort { planned_ms });
+            }
+        }
+        settle::settled(&self.timeline.snapshot()).is_some()
+    }
+
     /// Waits until the guest has come to a moment of its shutdown.
     async fn wait_for(&self, moment: Moment, limit: Duration) -> Waited {
         let mut asked = false;
@@ -122,26 +152,22 @@ impl Asking<'_> {
 
     async fn act(&mut self, follow_up: &FollowUp, number: &mut u32) -> anyhow::Result<()> {
         match follow_up.act {
-            HostAct::Press => {
-                *number += 1;
-                ask(RequestMeans::AcpiButton, *number, self.machine, self.timeline).await
-            }
-            HostAct::GuestAgent => {
-                *number += 1;
-                ask(RequestMeans::GuestAgent, *number, self.machine, self.timeline).await
-            }
+            HostAct::Press => self.ask(RequestMeans::AcpiButton, number).await,
+            HostAct::GuestAgent => self.ask(RequestMeans::GuestAgent, number).await,
+            HostAct::LibvirtDefault => self.ask(RequestMeans::LibvirtDefault, number).await,
+            HostAct::HardPowerOff => self.ask(RequestMeans::HardPowerOff, number).await,
+            HostAct::DestroyGraceful => self.ask(RequestMeans::DestroyGraceful, number).await,
             HostAct::Wake => {
                 self.timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
-                let qmp = &self.machine.qmp;
-                qmp.execute_raw("system_wakeup", json!({}), QMP_LIMIT).await.context("waking the guest")?;
-                Ok(())
-            }
-            HostAct::HardPowerOff => {
-                *number += 1;
-                ask(RequestMeans::HardPowerOff, *number, self.machine, self.timeline).await
+                self.machine.wake().await.context("waking the guest")
             }
             HostAct::Keys => press_keys(self.machine, self.timeline, &follow_up.keys).await,
         }
+    }
+
+    async fn ask(&mut self, by: RequestMeans, number: &mut u32) -> anyhow::Result<()> {
+        *number += 1;
+        ask(by, *number, self.machine, self.timeline).await
     }
 }
 
@@ -164,6 +190,9 @@ async fn ask(
     machine: &mut Machine,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
+    if let Some(domain) = machine.domain().cloned() {
+        return through_libvirt(by, number, machine, &domain, timeline).await;
+    }
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
     match by {
         RequestMeans::AcpiButton => {
@@ -182,6 +211,53 @@ async fn ask(
             requested(PLUG);
             machine.pull_the_plug().await;
         }
+        RequestMeans::LibvirtDefault | RequestMeans::DestroyGraceful => {
+            anyhow::bail!("`{by}` is libvirt's, and this machine is not; run with --backend libvirt")
+        }
+    }
+    Ok(())
+}
+
+/// The same by virsh. The call's time and answer, and what libvirt sent to QEMU meanwhile, go to the timeline.
+async fn through_libvirt(
+    by: RequestMeans,
+    number: u32,
+    machine: &Machine,
+    domain: &Domain,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let (name, mode) = match by {
+        RequestMeans::AcpiButton => (PRESS, Some(ShutdownMode::Acpi)),
+        RequestMeans::GuestAgent => (AGENT, Some(ShutdownMode::Agent)),
+        RequestMeans::LibvirtDefault => (DEFAULT, Some(ShutdownMode::Default)),
+        RequestMeans::HardPowerOff => (DESTROY, None),
+        RequestMeans::DestroyGraceful => (DESTROY_GRACEFUL, None),
+    };
+    let answered = |answer: Answer| {
+        let took_ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
+        let Answer { sent, refused, .. } = answer;
+        timeline.add(Source::Libvirt, Seen::Answered { number, took_ms, sent, refused });
+    };
+    let send = async {
+        let answer = match mode {
+            Some(mode) => domain.shutdown(mode).await,
+            None => domain.destroy(by == RequestMeans::DestroyGraceful).await,
+        };
+        answer.map(answered)
+    };
+    let asked = match by {
+        RequestMeans::AcpiButton => {
+            button::press_by(&machine.qmp, Some(machine.pm_base), timeline, (name, number), send).await
+        }
+        _ => {
+            timeline.add(Source::Host, Seen::Requested { by: name.into(), number });
+            send.await
+        }
+    };
+    asked.context("asking through libvirt")?;
+    if by.is_hard() {
+        // QEMU's own word of it, or its end, is still on its way.
+        let _ended = tokio::time::timeout(QMP_LIMIT, until_settled(timeline)).await;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What the host does after the first request, and when.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use softoff_guest_protocol::probe::ProbeEvent;
@@ -20,6 +22,9 @@ pub struct FollowUp {
     /// What is done.
     #[serde(rename = "do")]
     pub act: HostAct,
+    /// For a forced end: it comes earlier when the evidence shows that nothing more will come until somebody acts.
+    #[serde(default)]
+    pub cut_short: bool,
     /// For `keys`: QEMU's names of the keys (QKeyCode), pressed one after another.
     #[serde(default)]
     pub keys: Vec<String>,
@@ -37,8 +42,31 @@ pub enum HostAct {
     Wake,
     /// Press and release keys: QMP `input-send-event`.
     Keys,
-    /// Pull the plug: SIGKILL to QEMU.
+    /// `virsh shutdown` without a mode.
+    LibvirtDefault,
+    /// Pull the plug: SIGKILL to QEMU, or `virsh destroy`.
     HardPowerOff,
+    /// `virsh destroy --graceful`.
+    DestroyGraceful,
+}
+
+impl fmt::Display for HostAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = serde_json::to_value(self).ok();
+        f.pad(name.as_ref().and_then(serde_json::Value::as_str).unwrap_or("?"))
+    }
+}
+
+impl HostAct {
+    /// Whether it takes the power away.
+    pub fn is_hard(self) -> bool {
+        matches!(self, HostAct::HardPowerOff | HostAct::DestroyGraceful)
+    }
+
+    /// Whether only libvirt has it.
+    pub fn needs_libvirt(self) -> bool {
+        matches!(self, HostAct::LibvirtDefault | HostAct::DestroyGraceful)
+    }
 }
 
 /// A moment of a shutdown, as the guest's own programs tell it.
@@ -75,6 +103,9 @@ impl FollowUp {
         if self.on.is_none() && self.after.is_none() {
             let what = "when? say `after = \"10s\"` or `on = \"session-ended\"`, or both";
             return Some(("do", what.into()));
+        }
+        if self.cut_short && !self.act.is_hard() {
+            return Some(("cut_short", "`cut_short` goes with an act that takes the power away".into()));
         }
         if matches!(self.on, Some(Moment::UpdateProgress(percent)) if percent > 100) {
             return Some(("on", "`update-progress` is a share in percent: 0 to 100".into()));

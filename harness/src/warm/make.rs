@@ -11,6 +11,7 @@ use crate::disk;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::Image;
 use crate::machine::accel::Accelerator;
+use crate::machine::backend::Backend;
 use crate::machine::command_line::Memory;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
@@ -77,6 +78,7 @@ async fn boot_and_save(
         attach: false,
         memory: Memory::Shared(&memory),
         spoken: Default::default(),
+        backend: &Backend::Qemu,
     };
     let mut machine = Machine::prepare(config, &folder, timeline.clone()).await?;
     let began = Instant::now();

@@ -10,6 +10,7 @@ use super::saved::SavedState;
 use crate::image::Image;
 use crate::machine::accel::Accelerator;
 use crate::machine::agent::{Agent, AgentError};
+use crate::machine::backend::Backend;
 use crate::machine::command_line::Memory;
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
@@ -51,6 +52,7 @@ pub(crate) async fn start(
         attach: begin.attach,
         memory: Memory::Saved(&memory),
         spoken: state.spoken.iter().map(|s| ((s.src.clone(), s.pid), s.seq)).collect(),
+        backend: &Backend::Qemu,
     };
     let mut machine = Machine::prepare(config, folder, timeline.clone()).await?;
     migration::load(&machine.qmp, folder.path(), &state.devices()).await?;

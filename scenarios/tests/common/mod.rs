@@ -10,14 +10,15 @@ use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::Job;
+use softoff_harness::run::{Job, Listener};
 use softoff_harness::scenario::Scenario;
 use softoff_harness::schedule::{self, Gate, Machines};
 use tokio::sync::watch;
 
 /// The reference image: from the cache, or built now. The cache's lock keeps parallel test processes from
 /// building it twice.
-fn image() -> Arc<Image> {
+#[allow(dead_code, reason = "as for `job`")]
+pub(crate) fn image() -> Arc<Image> {
     static IMAGE: OnceLock<Arc<Image>> = OnceLock::new();
     let build = || {
         let cache = softoff_images::cache::cache_root();
@@ -40,6 +41,7 @@ pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
 }
 
 /// A job for a scenario.
+#[allow(dead_code, reason = "as for `job`")]
 pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
     Job { without_injection, ..Job::new(Arc::new(scenario), image(), Accelerator::Tcg) }
 }
@@ -51,11 +53,17 @@ pub(crate) async fn run(job: &Job) -> ScenarioRecord {
 }
 
 /// Runs it, and tells the record's folder as well.
+#[allow(dead_code, reason = "as for `job`")]
 pub(crate) async fn run_in_folder(job: &Job) -> (ScenarioRecord, PathBuf) {
+    run_with(job, Arc::new(|_| {})).await
+}
+
+/// The same with a listener.
+#[allow(dead_code, reason = "as for `job`")]
+pub(crate) async fn run_with(job: &Job, listener: Listener) -> (ScenarioRecord, PathBuf) {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("softoff");
     let store = RunStore::create(&out).expect("a folder for the record");
     let (_stop, cancel) = watch::channel(false);
-    let listener: softoff_harness::run::Listener = Arc::new(|_| {});
     let mib = schedule::memory_mib(job, &Past::default());
     let record = gate().run(job, mib, &store, &listener, cancel, || {}).await.expect("the engine");
     let record = record.expect("nobody cancelled");

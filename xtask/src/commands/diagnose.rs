@@ -7,7 +7,8 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use softoff_harness::condition::remedies;
 use softoff_harness::diagnose::{Diagnosis, diagnose};
-use softoff_harness::live::{self, LiveJob, LiveReport, LiveStage};
+use softoff_harness::live::{self, LiveJob, LiveReport, LiveStage, Reach};
+use softoff_harness::machine::libvirt::Connection;
 use softoff_harness::outcome::{Cause, Outcome, OutcomeKind, Phase};
 use softoff_harness::scenario::Span;
 use softoff_harness::text::printable;
@@ -25,11 +26,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// guest runs `reg query`). --press sends one `system_powerdown` and watches what comes of it. The machine is
 /// never stopped, resumed or ended.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["record", "qmp"]), after_help = "Examples:
+#[command(group = clap::ArgGroup::new("what").required(true).args(["record", "qmp", "domain"]), after_help = "Examples:
   cargo xtask diagnose --record target/softoff/latest
   cargo xtask diagnose --record target/softoff/latest/power-button-nothing.reference.1
   cargo xtask diagnose --qmp /run/guest-qmp.sock --qga /run/guest-agent.sock
   cargo xtask diagnose --qmp /run/guest-qmp.sock --press --deadline 2m --json
+  cargo xtask diagnose --domain win11 --connect qemu:///system
 
 QEMU serves one client per socket, and libvirt holds its own: start the machine with one more
 `-qmp unix:PATH,server=on,wait=off` (under libvirt by way of <qemu:commandline>).
@@ -40,12 +42,8 @@ pub(crate) struct Args {
     /// Diagnose an old record again: the folder of a scenario, or of a run with all its scenarios
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// Diagnose a running machine by its QMP socket
-    #[arg(long, value_name = "SOCKET")]
-    qmp: Option<PathBuf>,
-    /// The machine's guest-agent socket, for its registry
-    #[arg(long, value_name = "SOCKET", conflicts_with = "record")]
-    qga: Option<PathBuf>,
+    #[command(flatten)]
+    reach: ReachArgs,
     /// Press the ACPI power button once, and watch what comes of it
     #[arg(long, conflicts_with = "record")]
     press: bool,
@@ -60,7 +58,35 @@ pub(crate) struct Args {
     json: bool,
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+/// A machine that somebody else runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReachArgs {
+    /// A running machine, by its QMP socket
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) qmp: Option<PathBuf>,
+    /// Its guest-agent socket, for its registry
+    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    pub(crate) qga: Option<PathBuf>,
+    /// A running machine, by libvirt's name of it; QMP and the agent go by way of libvirt
+    #[arg(long, value_name = "NAME", conflicts_with = "qmp")]
+    pub(crate) domain: Option<String>,
+    /// The libvirtd of --domain, such as qemu:///system; virsh's own default when absent
+    #[arg(long, value_name = "URI", requires = "domain")]
+    pub(crate) connect: Option<String>,
+}
+
+impl ReachArgs {
+    /// The way to it; `None` when no machine was named.
+    pub(crate) fn reach(&self) -> anyhow::Result<Option<Reach>> {
+        if let Some(name) = &self.domain {
+            let connection = Connection::to(self.connect.as_deref())?;
+            return Ok(Some(Reach::Domain { connection, name: name.clone() }));
+        }
+        Ok(self.qmp.as_ref().map(|qmp| Reach::Sockets { qmp: qmp.clone(), qga: self.qga.clone() }))
+    }
+}
+
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     match serde_json::from_value::<Span>(Value::String(text.to_owned())) {
         Ok(Span(time)) if !time.is_zero() => Ok(time),
         Ok(_) => Err("must be longer than 0".into()),
@@ -71,37 +97,21 @@ fn span(text: &str) -> Result<Duration, String> {
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    match (&args.record, &args.qmp) {
+    match (&args.record, args.reach.reach()?) {
         (Some(dir), _) => runtime.block_on(from_record(dir, args.json)),
-        (None, Some(qmp)) => runtime.block_on(from_machine(args, qmp)),
-        (None, None) => Err(Failure::Usage(anyhow!("give --record DIR or --qmp SOCKET"))),
+        (None, Some(reach)) => runtime.block_on(from_machine(args, reach)),
+        (None, None) => Err(Failure::Usage(anyhow!("give --record DIR, --qmp SOCKET or --domain NAME"))),
     }
 }
 
-async fn from_machine(args: &Args, qmp: &Path) -> Result<(), Failure> {
-    if let Some(dir) = &args.keep_screens
-        && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
-    {
-        let what = format!("--keep-screens {} is not empty; give a new or empty folder", dir.display());
-        return Err(Failure::Usage(anyhow!(what)));
-    }
+async fn from_machine(args: &Args, reach: Reach) -> Result<(), Failure> {
+    new_folder(args.keep_screens.as_deref())?;
     let job = LiveJob {
-        qmp: qmp.to_owned(),
-        qga: args.qga.clone(),
+        reach,
         press: args.press.then(|| args.deadline.unwrap_or(DEADLINE)),
         screens: args.keep_screens.clone(),
     };
-    let tell = |stage: LiveStage| {
-        let what = match stage {
-            LiveStage::AskingGuest => {
-                "asking the guest for its registry (some 15 times `reg query`)".to_owned()
-            }
-            LiveStage::Looking => "looking at screen, registers and run state".to_owned(),
-            LiveStage::Waiting(Phase::Request) => "pressed the power button; waiting".to_owned(),
-            LiveStage::Waiting(phase) => format!("{phase}; waiting"),
-        };
-        eprintln!("{what}");
-    };
+    let tell = |stage: LiveStage| eprintln!("{}", stage_line(stage));
     let report = live::look(&job, &tell).await.map_err(anyhow::Error::from)?;
     if args.json {
         let mut shown = as_json(&report.diagnosis, report.outcome.kind())?;
@@ -120,6 +130,27 @@ async fn from_machine(args: &Args, qmp: &Path) -> Result<(), Failure> {
         println!("note:    Softoff did not press; where the evidence tells of a request, read: at this look");
     }
     Ok(())
+}
+
+/// Pictures of two machines are not mixed.
+pub(crate) fn new_folder(dir: Option<&Path>) -> Result<(), Failure> {
+    if let Some(dir) = dir
+        && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+    {
+        let what = format!("--keep-screens {} is not empty; give a new or empty folder", dir.display());
+        return Err(Failure::Usage(anyhow!(what)));
+    }
+    Ok(())
+}
+
+/// What is being done, for people.
+pub(crate) fn stage_line(stage: LiveStage) -> String {
+    match stage {
+        LiveStage::AskingGuest => "asking the guest for its registry (some 15 times `reg query`)".to_owned(),
+        LiveStage::Looking => "looking at screen, registers and run state".to_owned(),
+        LiveStage::Waiting(Phase::Request) => "pressed the power button; waiting".to_owned(),
+        LiveStage::Waiting(phase) => format!("{phase}; waiting"),
+    }
 }
 
 /// What the names of outcome and cause leave out.
@@ -233,20 +264,20 @@ impl Again {
     }
 }
 
-fn as_json(diagnosis: &Diagnosis, outcome: OutcomeKind) -> Result<Value, Failure> {
+pub(crate) fn as_json(diagnosis: &Diagnosis, outcome: OutcomeKind) -> Result<Value, Failure> {
     let mut shown = serde_json::to_value(diagnosis).context("writing JSON")?;
     add(&mut shown, "outcome", json!(outcome));
     add(&mut shown, "remedies", json!(remedies(diagnosis.cause)));
     Ok(shown)
 }
 
-fn add(shown: &mut Value, name: &str, value: Value) {
+pub(crate) fn add(shown: &mut Value, name: &str, value: Value) {
     if let Some(object) = shown.as_object_mut() {
         object.insert(name.to_owned(), value);
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     println!("{}", ui::json(value)?);
     Ok(())
 }

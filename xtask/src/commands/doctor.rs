@@ -27,6 +27,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let rows = needs.iter().map(|need| {
         let by = match need.by {
             By::Run => "every run",
+            By::Libvirt => "runs through libvirt",
             By::Test => "xtask test",
             By::SomeImages => "some images",
         };

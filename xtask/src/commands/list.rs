@@ -1,8 +1,9 @@
 //! `cargo xtask list`
 
+use softoff_harness::advise::{Seen, platforms};
 use softoff_harness::condition::remedies;
 use softoff_harness::image::GuestFamily;
-use softoff_harness::scenario::Scenario;
+use softoff_harness::scenario::{Scenario, ScenarioError, policies};
 
 use crate::Failure;
 use crate::ui::{self, table};
@@ -10,7 +11,7 @@ use crate::ui::{self, table};
 /// List the scenarios with their request and expectation
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask list\n  cargo xtask list --conditions\n  cargo xtask list --json"
+    after_help = "Examples:\n  cargo xtask list\n  cargo xtask list --conditions\n  cargo xtask list --requests\n  cargo xtask list --json"
 )]
 pub(crate) struct Args {
     /// Print JSON instead of a table
@@ -22,14 +23,23 @@ pub(crate) struct Args {
     /// List the conditions instead: what of each is real on the reference guest, and what people do about it
     #[arg(long, conflicts_with_all = ["json", "markdown"])]
     conditions: bool,
+    /// List the press policies and platforms instead, that `run --request` and `run --preset` take
+    #[arg(long, conflicts_with_all = ["json", "markdown", "conditions"])]
+    requests: bool,
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
-    let scenarios = softoff_scenarios::load_all().map_err(|e| Failure::Usage(e.into()))?;
+    let usage = |e: ScenarioError| Failure::Usage(e.into());
+    let mut scenarios = softoff_scenarios::load_all().map_err(usage)?;
     if args.markdown {
         print!("{}", softoff_scenarios::readme_table(&scenarios));
         return Ok(());
     }
+    if args.requests {
+        println!("{}", requests()?);
+        return Ok(());
+    }
+    scenarios.extend(softoff_scenarios::load_libvirt().map_err(usage)?);
     if args.conditions {
         println!("{}", conditions(&scenarios));
         return Ok(());
@@ -54,6 +64,27 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     println!("{}", table(&["scenario", "request", "expected outcome", "what it shows"], rows.collect()));
     println!("{} scenarios; run one with `cargo xtask run --scenario NAME`", scenarios.len());
     Ok(())
+}
+
+/// Every way to ask that can be put in the place of a scenario's own.
+fn requests() -> anyhow::Result<String> {
+    let presses = policies()?.into_iter().map(|p| vec![p.id, p.summary]);
+    let platforms = platforms()?.into_iter().map(|p| {
+        let does = match &p.request {
+            Some(ask) => {
+                let again = ask.resend.map_or(String::new(), |every| format!(" every {every} s"));
+                let source = if ask.seen == Seen::Read { "" } else { " (reported)" };
+                format!("{}{again}; {} after {} s{source}", ask.by, ask.force, p.seconds)
+            }
+            None => "cannot be replayed: it asks through something that QEMU does not have".to_owned(),
+        };
+        vec![p.id, p.name, does]
+    });
+    Ok(format!(
+        "{}\n{}\nsources: harness/data/platforms.toml",
+        table(&["--request", "what it does"], presses.collect()),
+        table(&["--preset", "platform", "what it does"], platforms.collect())
+    ))
 }
 
 /// One row for each kind of condition and what of it is real.

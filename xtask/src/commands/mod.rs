@@ -15,5 +15,6 @@ pub(crate) mod list;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod soak;
+pub(crate) mod stop;
 pub(crate) mod test;
 pub(crate) mod torture;

@@ -23,7 +23,7 @@ use softoff_harness::shard::{Shard, assign};
 
 use crate::batch::{self, Ran};
 use crate::resume::Interrupted;
-use crate::{Cli, Command, Failure, host_tools, starts, ui};
+use crate::{Cli, Command, Failure, asking, attached, host_tools, starts, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
@@ -38,6 +38,10 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run --scenario control --repeat 5
   cargo xtask run --scenario 'power-button-*' --keep
   cargo xtask run --repeat 5 --baseline ci/baseline --until-decided 20
+  cargo xtask run --backend both --scenario 'power-button-*'
+  cargo xtask run --request all
+  cargo xtask run --preset nova --scenario windows-update-exceeds-grace
+  cargo xtask run --domain win11 --connect qemu:///system
   cargo xtask run --shard 1/3 --durations ci/baseline
   cargo xtask run --resume
   cargo xtask run --json > run.json")]
@@ -60,7 +64,7 @@ pub(crate) struct Args {
     pub(crate) repeat: u32,
     /// Multiply the scenarios' time limits, for slow hosts
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
-    deadline_scale: f64,
+    pub(crate) deadline_scale: f64,
     /// Take deadlines from earlier runs, where five or more of a scenario all powered off: three times the
     /// slowest, at most twice the definition's
     #[arg(long)]
@@ -78,6 +82,14 @@ pub(crate) struct Args {
     /// How machines come to be ready. A scenario whose condition is put into the disk always boots
     #[arg(long, value_enum, default_value_t = starts::Choice::Auto)]
     start: starts::Choice,
+    #[command(flatten)]
+    asking: asking::AskArgs,
+    /// Press the button of a domain that libvirt runs already, once, and record what comes of it. It is never destroyed
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["scenarios", "backend", "requests", "presets", "keep", "shard", "baseline"])]
+    domain: Option<String>,
+    /// The libvirtd of --domain, such as qemu:///system; virsh's own default when absent
+    #[arg(long, value_name = "URI", requires = "domain")]
+    pub(crate) connect: Option<String>,
     /// Run what failed again, so many times; what passes then is `flaky`
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) retries: u32,
@@ -100,7 +112,7 @@ pub(crate) struct Args {
     durations: Option<PathBuf>,
     /// Print run.json to standard output
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Where records go
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -137,6 +149,9 @@ fn machines(text: &str) -> Result<Machines, String> {
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
+    if let Some(name) = &args.domain {
+        return attached::run(args, name);
+    }
     let Some(run) = &args.resume else { return start(args, None) };
     let newest = || batch::out(args).join("latest");
     let interrupted = Interrupted::open(&run.clone().unwrap_or_else(newest))?;
@@ -150,7 +165,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 }
 
 fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
-    let scenarios = select(&args.scenarios)?;
+    let scenarios = args.asking.under_policies(select(args)?)?;
     if let Some(name) = args.images.iter().find(|name| *name != "reference" && !Path::new(name).exists()) {
         let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
         return Err(Failure::Usage(anyhow!(what)));
@@ -167,6 +182,9 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
     let accelerator = accelerator(args.accel)?;
     let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
     let mut jobs = plan(args, &scenarios, &images, accelerator, &known);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    jobs = runtime.block_on(args.asking.give_backends(jobs))?;
     starts::choose(args.start, &mut jobs)?;
     let out = batch::out(args);
     let past = Past::read(&out);
@@ -182,7 +200,7 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
         return Err(Failure::Usage(anyhow!(what)));
     }
     for job in jobs.iter().filter(|j| j.repeat == 1 && j.approved.is_none()) {
-        if softoff_scenarios::is_ours(&job.scenario) {
+        if softoff_scenarios::is_ours(&job.scenario) && job.scenario.policy.is_none() {
             let what = "has no approved snapshot, so its record is compared with none: `cargo xtask test`, then `cargo insta review`";
             eprintln!("note: {} on {} {what}", job.scenario.name, job.image.manifest.name);
         }
@@ -206,22 +224,22 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
         );
         return Err(Failure::Usage(anyhow!(what)));
     }
-    let run = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?
-        .block_on(batch::run_all(args, jobs, shard, &past, interrupted))?;
+    let run = runtime.block_on(batch::run_all(args, jobs, shard, &past, interrupted))?;
     conclude(args, &run, &known)
 }
 
 /// The scenarios whose names match, and those given by path; a pattern that matches none is a mistake.
-fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
+fn select(args: &Args) -> Result<Vec<Arc<Scenario>>, Failure> {
     let usage = |e| Failure::Usage(anyhow::Error::from(e));
-    let (paths, patterns): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.ends_with(".toml"));
+    let (paths, patterns): (Vec<_>, Vec<_>) = args.scenarios.iter().partition(|p| p.ends_with(".toml"));
     let mut chosen: Vec<Scenario> =
         paths.iter().map(|p| Scenario::load(Path::new(p))).collect::<Result<_, _>>().map_err(usage)?;
     if !patterns.is_empty() || paths.is_empty() {
-        let all = softoff_scenarios::load_all().map_err(usage)?;
+        let mut all = softoff_scenarios::load_all().map_err(usage)?;
+        // What only libvirt can run is there for whoever names it, or chooses libvirt.
+        if !patterns.is_empty() || args.asking.backend == asking::Choice::Libvirt {
+            all.extend(softoff_scenarios::load_libvirt().map_err(usage)?);
+        }
         let globs = patterns
             .iter()
             .map(|p| Ok(Glob::new(p).with_context(|| format!("--scenario {p}"))?.compile_matcher()))
@@ -235,7 +253,15 @@ fn select(patterns: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
             );
             return Err(Failure::Usage(anyhow!(what)));
         }
-        chosen.extend(all.into_iter().filter(|s| globs.is_empty() || globs.iter().any(|g| matches(g, s))));
+        // Without a choice every scenario runs; under policies, which multiply them, one of each cause.
+        let matrix = args.asking.any_policy();
+        let by_default =
+            |s: &Scenario| !matrix || softoff_scenarios::requests::MATRIX.contains(&s.name.0.as_str());
+        let is_chosen = |s: &Scenario| match globs.is_empty() {
+            true => by_default(s),
+            false => globs.iter().any(|g| matches(g, s)),
+        };
+        chosen.extend(all.into_iter().filter(is_chosen));
     }
     Ok(chosen.into_iter().map(Arc::new).collect())
 }
@@ -316,9 +342,8 @@ fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> 
     if let Some(comparison) = &ran.comparison {
         ui::comparison::lines(comparison).iter().for_each(|line| eprintln!("{line}"));
     }
-    if let Some(table) = ui::soft_versus_hard::render(run) {
-        eprintln!("{table}");
-    }
+    let tables = [ui::soft_versus_hard::render(run), ui::requests::matrix(run), ui::requests::backends(run)];
+    tables.iter().flatten().for_each(|table| eprintln!("{table}"));
     if args.json {
         println!("{}", ui::json(run)?);
     }

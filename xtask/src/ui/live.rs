@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use console::{Alignment, pad_str, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use softoff_harness::outcome::{Phase, Verdict};
+use softoff_harness::outcome::{BackendKind, Phase, Verdict};
 use softoff_harness::record::ScenarioRecord;
 use softoff_harness::run::{JobName, Listener, RunEvent, Stage};
 use softoff_harness::text::printable;
@@ -90,9 +90,13 @@ fn plain(view: &mut View, event: RunEvent) {
 }
 
 fn title(job: &JobName) -> String {
+    let through = match job.backend {
+        BackendKind::Qemu => "",
+        BackendKind::Libvirt => " (libvirt)",
+    };
     match job.repeat {
-        1 => format!("{} @ {}", job.scenario, job.image),
-        n => format!("{} @ {} #{n}", job.scenario, job.image),
+        1 => format!("{} @ {}{through}", job.scenario, job.image),
+        n => format!("{} @ {}{through} #{n}", job.scenario, job.image),
     }
 }
 
@@ -128,6 +132,7 @@ fn result_lines(record: &ScenarioRecord) -> Vec<String> {
         scenario: record.scenario.clone(),
         image: record.image.name.clone(),
         repeat: record.repeat,
+        backend: record.backend,
     };
     let off = record.phases.powered_off_ms.map(|ms| format!(" {}", seconds(Duration::from_millis(ms))));
     // By the width that is seen: colour codes have none.

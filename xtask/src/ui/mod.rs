@@ -8,6 +8,7 @@ pub(crate) mod inspection;
 pub(crate) mod lint;
 pub(crate) mod live;
 mod medians;
+pub(crate) mod requests;
 pub(crate) mod soft_versus_hard;
 pub(crate) mod summary;
 #[cfg(test)]

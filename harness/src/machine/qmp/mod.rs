@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::io::BufReader;
 use tokio::sync::{mpsc, oneshot};
 
+use super::libvirt::{DomainMonitor, VirshError};
 use super::lines::{Line, next_line};
 use message::Incoming;
 pub use message::{QmpEvent, QmpFault};
@@ -77,6 +78,14 @@ pub enum QmpError {
         /// Socket path.
         path: PathBuf,
     },
+    /// libvirt, by which it goes, did not pass it on.
+    #[error("QMP `{command}` through libvirt: {error}")]
+    Libvirt {
+        /// The command.
+        command: String,
+        /// Why.
+        error: Box<VirshError>,
+    },
     /// QEMU refused.
     #[error("QEMU refused `{command}`: {fault}")]
     Refused {
@@ -114,12 +123,23 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 /// A connected QMP client. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct QmpClient {
+    way: Way,
+    /// QEMU's version as the greeting says it, such as `7.2.22`.
+    version: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Socket(Socket),
+    Libvirt(DomainMonitor),
+}
+
+#[derive(Debug, Clone)]
+struct Socket {
     path: Arc<PathBuf>,
     writer: Arc<tokio::sync::Mutex<wire::Writer>>,
     waiting: Waiting,
     next_id: Arc<AtomicU64>,
-    /// QEMU's version as the greeting says it, such as `7.2.22`.
-    version: Arc<str>,
 }
 
 impl QmpClient {
@@ -145,15 +165,30 @@ impl QmpClient {
         let waiting = Waiting::default();
         let (events_in, events) = mpsc::channel(EVENT_QUEUE);
         tokio::spawn(pump(reader, waiting.clone(), events_in));
-        let client = QmpClient {
+        let socket = Socket {
             path: Arc::new(path.to_owned()),
             writer: Arc::new(tokio::sync::Mutex::new(write)),
             waiting,
             next_id: Arc::new(AtomicU64::new(1)),
-            version: version.into(),
         };
+        let client = QmpClient { way: Way::Socket(socket), version: version.into() };
         client.execute_raw("qmp_capabilities", json!({}), limit).await?;
         Ok((client, events))
+    }
+
+    /// By way of libvirt, for a domain whose monitor it holds. Events go to the returned receiver; it ends with the
+    /// domain.
+    pub async fn through(
+        monitor: DomainMonitor,
+        limit: Duration,
+    ) -> Result<(QmpClient, mpsc::Receiver<QmpEvent>), QmpError> {
+        let failed = |error| QmpError::Libvirt { command: "events".into(), error: Box::new(error) };
+        let events = monitor.events().await.map_err(failed)?;
+        let version = monitor.execute("query-version", &json!({}), limit).await?;
+        let part =
+            |key: &str| version.get("qemu").and_then(|v| v.get(key)).and_then(Value::as_u64).unwrap_or(0);
+        let version = format!("{}.{}.{}", part("major"), part("minor"), part("micro"));
+        Ok((QmpClient { way: Way::Libvirt(monitor), version: version.into() }, events))
     }
 
     /// QEMU's version, from the greeting.
@@ -177,6 +212,37 @@ impl QmpClient {
         arguments: Value,
         limit: Duration,
     ) -> Result<Value, QmpError> {
+        match &self.way {
+            Way::Socket(socket) => socket.execute(name, arguments, limit).await,
+            Way::Libvirt(monitor) => monitor.execute(name, &arguments, limit).await,
+        }
+    }
+
+    /// Brings a picture of the screen into `file`, as PPM.
+    pub(crate) async fn picture(&self, file: &Path, limit: Duration) -> Result<(), QmpError> {
+        match &self.way {
+            Way::Socket(_) => {
+                self.execute_raw("screendump", json!({ "filename": file }), limit).await.map(drop)
+            }
+            Way::Libvirt(monitor) => {
+                let failed =
+                    |error| QmpError::Libvirt { command: "screendump".into(), error: Box::new(error) };
+                monitor.screenshot(file, limit).await.map_err(failed)
+            }
+        }
+    }
+
+    /// The machine's run state as QEMU names it (`running`, `suspended`, `shutdown`, ...). A string, because
+    /// a newer QEMU may know more states than our schema.
+    pub async fn run_state(&self, limit: Duration) -> Result<String, QmpError> {
+        let reply = self.execute_raw("query-status", json!({}), limit).await?;
+        let state = reply.get("status").and_then(Value::as_str).unwrap_or("?");
+        Ok(state.to_owned())
+    }
+}
+
+impl Socket {
+    async fn execute(&self, name: &str, arguments: Value, limit: Duration) -> Result<Value, QmpError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (tell, reply) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
@@ -195,14 +261,6 @@ impl QmpClient {
             Ok(Some(Err(fault))) => Err(QmpError::Refused { command, fault }),
             Ok(Some(Ok(value))) => Ok(value),
         }
-    }
-
-    /// The machine's run state as QEMU names it (`running`, `suspended`, `shutdown`, ...). A string, because
-    /// a newer QEMU may know more states than our schema.
-    pub async fn run_state(&self, limit: Duration) -> Result<String, QmpError> {
-        let reply = self.execute_raw("query-status", json!({}), limit).await?;
-        let state = reply.get("status").and_then(Value::as_str).unwrap_or("?");
-        Ok(state.to_owned())
     }
 }
 

@@ -1,12 +1,14 @@
 //! The control scenario as cloud platforms do it: virsh, and a look each second.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use softoff_guest_protocol::probe::ProbeEvent;
 use softoff_harness::image::Image;
 use softoff_harness::machine::accel::Accelerator;
-use softoff_scenarios::libvirt::{Domain, Libvirt, NAME};
+use softoff_harness::machine::libvirt::Libvirt;
+use softoff_scenarios::libvirt::{Domain, NAME};
 
 use crate::host_tools;
 
@@ -20,17 +22,22 @@ const BOOT_LIMIT: Duration = Duration::from_secs(600);
 const END_LIMIT: Duration = Duration::from_secs(300);
 
 /// A libvirtd with the image's files beside it, both there before anything is timed, as on a cloud's host.
-pub(super) struct Virsh<'a> {
-    domain: Domain<'a>,
+pub(super) struct Virsh {
+    domain: Domain,
     libvirt: Libvirt,
 }
 
-impl Virsh<'_> {
+impl Virsh {
     /// Installs libvirt where that may be done, and starts it.
-    pub(super) async fn start(image: &Image, accelerator: Accelerator) -> anyhow::Result<Virsh<'_>> {
-        host_tools::ensure(host_tools::By::Test, false)?;
+    pub(super) async fn start(image: &Image, accelerator: Accelerator) -> anyhow::Result<Virsh> {
+        host_tools::ensure(host_tools::By::Libvirt, false)?;
         let libvirt = Libvirt::start(accelerator).await?;
-        let domain = Domain::make(image, accelerator, libvirt.folder().join("guest")).await?;
+        let domain = Domain::make(
+            libvirt.image(&Arc::new(image.clone()))?,
+            accelerator,
+            libvirt.folder().join("guest"),
+        )
+        .await?;
         Ok(Virsh { domain, libvirt })
     }
 
@@ -39,7 +46,7 @@ impl Virsh<'_> {
     pub(super) async fn control(&self) -> anyhow::Result<Duration> {
         let began = Instant::now();
         self.domain.renew().await?;
-        self.libvirt.define(&self.domain).await?;
+        self.domain.define(&self.libvirt).await?;
         self.libvirt.virsh(&["start", NAME]).await?;
         self.until_ready().await?;
         self.libvirt.virsh(&["shutdown", NAME, "--mode", "acpi"]).await?;
@@ -64,7 +71,7 @@ impl Virsh<'_> {
                 bail!(
                     "the guest was not ready within {:?}: its agent: {answer:?}; the domain is {state}; QEMU wrote:\n{}",
                     began.elapsed(),
-                    self.libvirt.qemu_log()
+                    self.libvirt.qemu_log(NAME)
                 );
             }
             tokio::time::sleep(POLL).await;
@@ -94,6 +101,6 @@ impl Virsh<'_> {
 
     /// libvirt's word with its reason, such as `running (booted)`.
     async fn state(&self) -> anyhow::Result<String> {
-        self.libvirt.virsh(&["domstate", "--reason", NAME]).await
+        Ok(self.libvirt.virsh(&["domstate", "--reason", NAME]).await?)
     }
 }

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::machine::accel::Accelerator;
 use anyhow::Context;
-use softoff_harness::machine::accel::Accelerator;
 
 /// User and group `nobody` on Debian, Ubuntu and Fedora.
 const NOBODY: u32 = 65534;
@@ -15,7 +15,7 @@ const KVM: &str = "/dev/kvm";
 
 /// The account of one folder: our own, or as root `nobody`, since a libvirtd of root's is the system's
 /// instance, whose places are fixed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Account {
     folder: PathBuf,
     /// The group of `nobody`; `None` when we are not root.
@@ -57,6 +57,16 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is another one than our own.
+    pub(super) fn is_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Its name, for people.
+    pub(super) fn name(&self) -> &'static str {
+        if self.is_other() { "`nobody`" } else { "this user" }
     }
 
     /// A command that sees nothing of the user's own libvirt, and is not root.

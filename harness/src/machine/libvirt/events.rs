@@ -4,9 +4,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use softoff_harness::machine::process;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+
+use crate::machine::process;
+use crate::text::printable;
 
 /// The domain's lifecycle events, as `virsh event` prints them.
 #[derive(Debug)]
@@ -24,15 +26,26 @@ impl Events {
         Ok(Events { _virsh: child, lines: BufReader::new(stdout).lines() })
     }
 
+    /// The next event, such as `Shutdown Finished after guest request`; `None` when libvirt has no more to tell.
+    pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        while let Some(line) = self.lines.next_line().await.context("reading virsh's events")? {
+            // `event 'lifecycle' for domain 'softoff': Stopped Shutdown`
+            if let Some((_, event)) = line.split_once("': ") {
+                return Ok(Some(printable(event.trim(), 100)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The events up to `Stopped`, such as `Shutdown Finished after guest request`. An error when none comes
     /// within `limit`, or libvirt has no more to tell.
     pub async fn until_stopped(&mut self, limit: Duration) -> anyhow::Result<Vec<String>> {
         let mut seen: Vec<String> = Vec::new();
         let stopped = async {
-            while let Some(line) = self.lines.next_line().await.context("reading virsh's events")? {
-                let Some((_, event)) = line.split_once("': ") else { continue };
-                seen.push(event.trim().to_owned());
-                if event.starts_with("Stopped ") {
+            while let Some(event) = self.next().await? {
+                let stopped = event.starts_with("Stopped ");
+                seen.push(event);
+                if stopped {
                     return Ok(());
                 }
             }

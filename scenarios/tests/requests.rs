@@ -1,0 +1,60 @@
+//! Cause against policy. The whole matrix takes half an hour (`--ignored`, and `cargo xtask run --request all`, which
+//! holds itself against the same snapshot); a slice of it is run here and must say what the snapshot says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use softoff_harness::image::GuestFamily;
+use softoff_harness::outcome::Verdict;
+use softoff_harness::record::ScenarioRecord;
+use softoff_harness::request_matrix::normalised;
+use softoff_harness::scenario::{Scenario, policies};
+use softoff_scenarios::requests::{MATRIX, expected, snapshot_name};
+
+fn settings() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings
+}
+
+async fn under(scenario: &str, policy: &str) -> ScenarioRecord {
+    let path = softoff_scenarios::definitions_dir().join(scenario).with_extension("toml");
+    let policy = policies().unwrap().into_iter().find(|p| p.id == policy).unwrap();
+    let mut scenario = policy.on(&Scenario::load(&path).unwrap());
+    if let Some(expect) = expected(&scenario, GuestFamily::Reference) {
+        (scenario.expect, scenario.unexpected) = (expect, false);
+    }
+    common::run(&common::job_for(scenario, false)).await
+}
+
+/// The policies that differ from what scenarios ask by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_of_the_matrix_is_as_the_snapshot_says() {
+    let snapshot =
+        format!("{}/snapshots/{}.snap", env!("CARGO_MANIFEST_DIR"), snapshot_name(GuestFamily::Reference));
+    let snapshot = std::fs::read_to_string(snapshot).unwrap();
+    for (scenario, policy) in [("power-button-nothing", "escalate"), ("display-asleep", "wake-key")] {
+        let record = under(scenario, policy).await;
+        assert_eq!(record.verdict, Verdict::Pass, "{:#?}", record.reasons);
+        let line = normalised(&[record]);
+        assert!(snapshot.lines().any(|l| l == line.trim_end()), "not in the snapshot: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "half an hour: cargo test -p softoff-scenarios --test requests -- --ignored"]
+async fn the_whole_matrix() {
+    let mut records = Vec::new();
+    for scenario in MATRIX {
+        let all = policies().unwrap();
+        let runs = all.into_iter().map(|p| tokio::spawn(async move { under(scenario, &p.id).await }));
+        for run in runs.collect::<Vec<_>>() {
+            records.push(run.await.unwrap());
+        }
+    }
+    let name = snapshot_name(GuestFamily::Reference);
+    settings().bind(|| insta::assert_snapshot!(name, normalised(&records)));
+}
