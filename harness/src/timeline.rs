@@ -167,6 +167,11 @@ pub enum Seen {
         /// What was wrong.
         why: String,
     },
+    /// An installation tells on COM1 where it is.
+    InstallMarker {
+        /// The place's name.
+        place: String,
+    },
     /// The guest agent answered.
     AgentAnswered,
     /// A picture was kept because the screen changed.

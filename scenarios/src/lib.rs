@@ -37,6 +37,7 @@ pub fn snapshot_name(scenario: &Scenario, family: GuestFamily) -> String {
     let family = match family {
         GuestFamily::Reference => "reference",
         GuestFamily::Windows => "windows",
+        GuestFamily::Reactos => "reactos",
     };
     format!("{}.{family}", scenario.name)
 }

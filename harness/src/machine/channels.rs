@@ -19,6 +19,10 @@ const CONSOLE_LIMIT: usize = 8 << 20;
 /// Probe lines kept in one timeline; a guest that floods COM1 fills no memory.
 const PROBE_LIMIT: usize = 20_000;
 
+/// What begins a line on COM1 by which an unattended installation tells where it is. Setup's commands write it with
+/// `echo`: no JSON could be written that way.
+pub const INSTALL_MARKER: &str = "softoff-install:";
+
 /// Connects to a socket that QEMU is about to open.
 pub(crate) async fn connect(path: &Path, limit: Duration) -> anyhow::Result<UnixStream> {
     let attempt = async {
@@ -74,7 +78,15 @@ pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline, mut last_
                 }
             }
             Err(e) if !line.trim_ascii().is_empty() => {
-                let text = printable(&String::from_utf8_lossy(&line), 120);
+                let text = printable(&String::from_utf8_lossy(line.trim_ascii()), 120);
+                if let Some(place) = text.strip_prefix(INSTALL_MARKER) {
+                    kept += 1;
+                    if kept <= PROBE_LIMIT {
+                        let place = place.trim().to_owned();
+                        timeline.add(Source::Probe, Seen::InstallMarker { place });
+                    }
+                    continue;
+                }
                 damaged(&timeline, &mut kept, format!("{e}: {text}"));
             }
             Err(_) => {}
@@ -146,6 +158,7 @@ mod tests {
         guest.write_all(b"{\"softoff\":1,\"src\n\x1b[2J\n\r\n").await.unwrap();
         guest.write_all(&vec![b'x'; MAX_LINE + 5]).await.unwrap();
         guest.write_all(b"\n").await.unwrap();
+        guest.write_all(b"softoff-install: windows-pe \r\n").await.unwrap();
         guest.write_all(&wire(4)).await.unwrap();
         drop(guest);
         read_probe(host, timeline.clone(), LastNumbers::new()).await;

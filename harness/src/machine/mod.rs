@@ -39,8 +39,8 @@ use crate::timeline::{Seen, Source, Timeline};
 use accel::Accelerator;
 use acpi::PmBase;
 use agent::Agent;
-pub use channels::LastNumbers;
-use command_line::{Memory, Plan, Sockets};
+pub use channels::{INSTALL_MARKER, LastNumbers};
+use command_line::{AtRestart, Disc, Memory, Plan, Sockets};
 use folder::RunFolder;
 use qmp::{QmpClient, QmpError, QmpEvent};
 use tpm::Tpm;
@@ -69,6 +69,10 @@ pub struct MachineConfig<'a> {
     pub memory: Memory<'a>,
     /// Numbers of probe lines that were used before, by a guest whose state is loaded.
     pub spoken: LastNumbers,
+    /// Discs in CD drives.
+    pub discs: &'a [Disc],
+    /// What a restart by the guest does.
+    pub at_restart: AtRestart,
 }
 
 /// A running (or ended) machine.
@@ -104,7 +108,11 @@ impl Machine {
     ) -> anyhow::Result<Machine> {
         let sockets = Sockets::within(folder.path());
         let uefi = config.image.manifest.boot == Boot::Uefi;
-        let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
+        let firmware = if uefi {
+            Some(firmware::prepare(folder.path(), config.image.manifest.machine.secure_boot)?)
+        } else {
+            None
+        };
         // Before QEMU, so that a missing swtpm is one clear error.
         let tpm = match config.image.manifest.machine.tpm {
             true => Some(Tpm::start(folder.path(), &config.record_dir.join("swtpm.log")).await?),
@@ -119,6 +127,8 @@ impl Machine {
             firmware: firmware.as_ref(),
             tpm: tpm.as_ref().map(Tpm::socket),
             memory: config.memory,
+            discs: config.discs,
+            at_restart: config.at_restart,
         };
         let log = config.record_dir.join("qemu.log");
         let child = start_qemu(&plan, &log).await?;

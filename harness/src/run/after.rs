@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::boot::OVERLAY;
-use crate::disk::{DiskImage, VolumeFlags, system_volume};
+use crate::disk::{DiskImage, VolumeFlags, fat, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::record::schema::Damage;
@@ -32,9 +32,24 @@ pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFi
             };
             DiskFindings { damage, registry }
         }
-        Ok(Err(e)) => trouble(e.to_string()),
+        Ok(Err(e)) => fat_only(&folder.join(OVERLAY)).unwrap_or_else(|| trouble(e.to_string())),
         Err(e) => trouble(e.to_string()),
     }
+}
+
+/// A disk without NTFS may have FAT's marks (ReactOS): they are all that is read of it.
+fn fat_only(overlay: &Path) -> Option<DiskFindings> {
+    let volumes = DiskImage::open(overlay).and_then(|disk| fat::fat_volumes(&disk)).ok()?;
+    let said = volumes.iter().map(|(partition, marks)| {
+        format!("partition {}: {:?}, dirty {}", partition.number, marks.kind, marks.is_dirty())
+    });
+    let volume_flags = (!volumes.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))?;
+    let damage = Damage {
+        volume_dirty: Some(volumes.iter().any(|(_, marks)| marks.is_dirty())),
+        volume_flags: Some(volume_flags),
+        ..Damage::default()
+    };
+    Some(DiskFindings { damage, registry: None })
 }
 
 /// What the registry says before the boot; `None` when it cannot be read. An error when the image is an evaluation

@@ -11,7 +11,7 @@ use crate::disk;
 use crate::guest::registry_facts::RegistryFacts;
 use crate::image::Image;
 use crate::machine::accel::Accelerator;
-use crate::machine::command_line::Memory;
+use crate::machine::command_line::{AtRestart, Memory};
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
 use crate::outcome::Outcome;
@@ -65,7 +65,7 @@ async fn boot_and_save(
 ) -> anyhow::Result<Option<Outcome>> {
     let base = image.file(&image.manifest.system_disk);
     let (overlay, memory) = (work.join(DISK), work.join(MEMORY));
-    overlay::create(&base, &overlay).await?;
+    overlay::of_image(image, &overlay).await?;
     let folder = RunFolder::create()?;
     let timeline = Timeline::start();
     // Logs and pictures go with the folder: only the state is kept.
@@ -77,6 +77,8 @@ async fn boot_and_save(
         attach: false,
         memory: Memory::Shared(&memory),
         spoken: Default::default(),
+        discs: &[],
+        at_restart: AtRestart::GoesOn,
     };
     let mut machine = Machine::prepare(config, &folder, timeline.clone()).await?;
     let began = Instant::now();

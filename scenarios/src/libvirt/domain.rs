@@ -47,7 +47,7 @@ impl<'a> Domain<'a> {
 
     /// Makes the overlay, in place of one that a run has written to.
     pub async fn renew(&self) -> anyhow::Result<()> {
-        overlay::create(&self.file(&self.image.manifest.system_disk), &self.overlay()).await
+        overlay::of_image(self.image, &self.overlay()).await
     }
 
     /// The folder.
