@@ -218,7 +218,7 @@ fn plain(text: &str) -> String {
 }
 
 /// Which of these a screen's text holds, ignoring what OCR is unsure of.
-pub(crate) fn shows(screen: &str, texts: &[ScreenText]) -> Option<ScreenText> {
+pub fn shows(screen: &str, texts: &[ScreenText]) -> Option<ScreenText> {
     let screen = plain(screen);
     texts.iter().find(|text| screen.contains(&plain(text.text))).copied()
 }

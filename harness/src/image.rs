@@ -4,6 +4,8 @@
 //! reads it back as an [`Image`], after checking every file against its SHA-256. The files are never
 //! written again: machines work on overlays.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use error::ImageError;
 
 /// File name of the manifest inside an image's folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -66,10 +70,61 @@ pub enum GuestFamily {
     Reference,
     /// Real Windows, brought by the user.
     Windows,
+    /// ReactOS: an NT system that anyone may download. It has no guest agent, asks no application and reads no policy.
+    /// Never a Windows result.
+    Reactos,
+}
+
+/// How the system disk is attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBus {
+    /// virtio-blk: fast, and Windows needs a driver for it (viostor).
+    #[default]
+    Virtio,
+    /// AHCI, the bus of `q35`: Windows brings the driver.
+    Sata,
+    /// PIIX IDE, the bus of `pc`: what a 32-bit NT knows.
+    Ide,
+}
+
+/// Format of a disk image, by QEMU's name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// `qcow2`.
+    #[default]
+    Qcow2,
+    /// `raw`.
+    Raw,
+}
+
+impl DiskFormat {
+    /// QEMU's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskFormat::Qcow2 => "qcow2",
+            DiskFormat::Raw => "raw",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == DiskFormat::default()
+    }
+}
+
+impl DiskBus {
+    fn is_default(&self) -> bool {
+        *self == DiskBus::default()
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The machine an image needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MachineFacts {
     /// QEMU machine type, `pc` or `q35`.
@@ -85,6 +140,15 @@ pub struct MachineFacts {
     /// Whether the machine has a TPM 2.0 (`swtpm`); its state is thrown away with the machine.
     #[serde(default)]
     pub tpm: bool,
+    /// How the system disk is attached.
+    #[serde(default, skip_serializing_if = "DiskBus::is_default")]
+    pub disk_bus: DiskBus,
+    /// Whether the firmware checks signatures (Secure Boot): OVMF's build with SMM, and Microsoft's keys.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub secure_boot: bool,
+    /// Hyper-V enlightenments: flags of `-cpu host` under KVM. TCG offers none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hyperv: Vec<String>,
 }
 
 /// How the machine finds its system.
@@ -132,8 +196,11 @@ pub struct Manifest {
     pub machine: MachineFacts,
     /// How it boots.
     pub boot: Boot,
-    /// qcow2 file of the system disk (C:), base of every overlay; attached with serial `system`.
+    /// File of the system disk (C:), base of every overlay; attached with serial `system`.
     pub system_disk: String,
+    /// Format of that file.
+    #[serde(default, skip_serializing_if = "DiskFormat::is_default")]
+    pub system_format: DiskFormat,
     /// qcow2 file below the system disk, where that is itself an overlay. The system disk names it without a
     /// folder, so that both go wherever the image goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,63 +257,6 @@ pub struct Image {
     pub stamps: BTreeMap<String, FileStamp>,
 }
 
-/// Why an image cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// A file could not be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The manifest is not one.
-    #[error("{path} is not an image manifest: {source}")]
-    Manifest {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// A manifest of a later Softoff.
-    #[error("{path} has manifest schema {found}, this Softoff knows 1")]
-    Schema {
-        /// Which file.
-        path: PathBuf,
-        /// The schema found.
-        found: u32,
-    },
-    /// A file's content is not what the manifest says.
-    #[error("image file {path} is damaged: SHA-256 is {found}, the manifest says {wanted}")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Hash in the manifest.
-        wanted: Sha256Hex,
-        /// Hash of the file.
-        found: Sha256Hex,
-    },
-    /// A word of the manifest could be taken for a path or an option.
-    #[error("{path} says {field} `{value}`, which is no plain word")]
-    Word {
-        /// Which manifest.
-        path: PathBuf,
-        /// The field.
-        field: &'static str,
-        /// What it says, escaped.
-        value: String,
-    },
-    /// The manifest names a file without a hash, or one outside its folder.
-    #[error("{path} names `{file}`, which has no hash or leaves the image's folder")]
-    Unlisted {
-        /// Which manifest.
-        path: PathBuf,
-        /// The file it names.
-        file: String,
-    },
-}
-
 impl Manifest {
     /// The identity of an image: the hash of its files' hashes in name order.
     pub fn id(&self) -> Sha256Hex {
@@ -288,15 +298,15 @@ impl Image {
         Ok(image)
     }
 
-    /// The same image where its files were copied to.
-    pub fn copied_to(&self, dir: PathBuf) -> Result<Image, ImageError> {
+    /// An image whose files in `dir` have just been hashed, or copied from where they were.
+    pub fn of_hashed(dir: PathBuf, id: Sha256Hex, manifest: Manifest) -> Result<Image, ImageError> {
         let mut stamps = BTreeMap::new();
-        for name in self.manifest.files.keys() {
+        for name in manifest.files.keys() {
             let path = dir.join(name);
             let stamp = FileStamp::of(&path).map_err(|source| ImageError::Read { path, source })?;
             stamps.insert(name.clone(), stamp);
         }
-        Ok(Image { dir, id: self.id.clone(), manifest: self.manifest.clone(), stamps })
+        Ok(Image { dir, id, manifest, stamps })
     }
 
     /// Checks that the files are still the ones that were hashed. One that was touched is hashed again: a further link
@@ -328,7 +338,10 @@ impl Image {
             ("tcg_cpu", &facts.tcg_cpu, ",=+"),
             ("vga", &facts.vga, ""),
         ];
-        if let Some((field, value, _)) = words.into_iter().find(|(_, value, more)| !is_word(value, more)) {
+        let flags = facts.hyperv.iter().map(|flag| ("hyperv", flag, "="));
+        if let Some((field, value, _)) =
+            words.into_iter().chain(flags).find(|(_, value, more)| !is_word(value, more))
+        {
             return Err(ImageError::Word { path, field, value: crate::text::printable(value, 60) });
         }
         let plain = |name: &str| Path::new(name).components().count() == 1 && !name.starts_with('.');

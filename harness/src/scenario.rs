@@ -156,6 +156,19 @@ pub struct Expectation {
     pub within: PhaseBudget,
 }
 
+impl Expectation {
+    /// What is expected of a machine that nothing stands in the way of.
+    pub fn healthy() -> Expectation {
+        Expectation {
+            outcome: OutcomeKind::PoweredOff,
+            last_phase: Phase::PoweredOff,
+            cause: Cause::None,
+            volume_dirty: Some(false),
+            within: PhaseBudget::default(),
+        }
+    }
+}
+
 /// The longest time a phase may take to be reached, from the request.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

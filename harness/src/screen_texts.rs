@@ -77,6 +77,10 @@ const fn ko(text: &'static str, sure: Sure) -> ScreenText {
     ScreenText { text, language: Language::KoKr, sure }
 }
 
+/// What the loader of an installation disc asks for.
+pub const PRESS_ANY_KEY: &[ScreenText] =
+    &[en("any key to boot from", Sure::Read), ko("아무 키나 누르", Sure::Memory)];
+
 /// Update work: "Working on updates NN% complete. Don't turn off your computer." The last one is in the
 /// document that lists the seven causes.
 pub const UPDATE_WORK: &[ScreenText] = &[

@@ -6,8 +6,10 @@
 //! (measured: 0.15 ms a QMP round trip), up to some 10 ms when TCG has every core. Guest clocks are never
 //! used to place an observation.
 
+mod clock;
+
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use softoff_guest_protocol::probe::ProbeLine;
 use tokio::sync::watch;
 
 use crate::image::Sha256Hex;
+
+pub use clock::RunClock;
 
 /// Share of the screen that must change for a reaction. A dialog of 400 x 300 on 1280 x 800 is a ninth; a
 /// clock in a task bar is two tiles of a thousand.
@@ -198,6 +202,11 @@ pub enum Seen {
         /// What was wrong.
         why: String,
     },
+    /// An installation tells on COM1 where it is.
+    InstallMarker {
+        /// The place's name.
+        place: String,
+    },
     /// The guest agent answered.
     AgentAnswered,
     /// A picture was kept because the screen changed.
@@ -229,39 +238,6 @@ pub enum Seen {
         /// A sentence.
         what: String,
     },
-}
-
-/// How long an event may have waited in its socket to be believed its timestamp. With every core busy 0.1 s was seen;
-/// a difference larger than this is a clock that was set meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// The clock of one run.
-#[derive(Debug, Clone, Copy)]
-pub struct RunClock {
-    began: Instant,
-}
-
-impl RunClock {
-    /// Starts at zero now.
-    pub fn start() -> RunClock {
-        RunClock { began: Instant::now() }
-    }
-
-    /// Time since the start.
-    pub fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Places a QMP timestamp that is read now, when the clock that made it shows `realtime` (since the UNIX epoch):
-    /// so long ago as both say. Both are of one clock, so that its being set in the course of a run moves nothing; one
-    /// that was set between the two is noticed, and then the event is placed at its reading.
-    pub fn place_qmp(&self, seconds: i64, microseconds: i64, realtime: Duration) -> Duration {
-        let stamp = Duration::from_micros(
-            u64::try_from(seconds.saturating_mul(1_000_000).saturating_add(microseconds)).unwrap_or(0),
-        );
-        let waited = realtime.checked_sub(stamp).filter(|waited| *waited <= LONGEST_WAIT);
-        self.now().saturating_sub(waited.unwrap_or_default())
-    }
 }
 
 /// The timeline of one run; clones share it.

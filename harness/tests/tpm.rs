@@ -10,7 +10,7 @@ use serde_json::json;
 use softoff_harness::image::{Boot, GuestFamily, Image, MachineFacts, Manifest, Sha256Hex};
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::backend::Backend;
-use softoff_harness::machine::command_line::Memory;
+use softoff_harness::machine::command_line::{AtRestart, Memory};
 use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::{Machine, MachineConfig, overlay, tpm};
 use softoff_harness::timeline::Timeline;
@@ -37,9 +37,11 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
                 memory_mib: 64,
                 vga: "std".into(),
                 tpm,
+                ..MachineFacts::default()
             },
             boot: Boot::Bios,
             system_disk: "system.qcow2".into(),
+            system_format: Default::default(),
             system_backing: None,
             files: Default::default(),
             recipe: Sha256Hex(String::new()),
@@ -51,7 +53,7 @@ fn empty_image(dir: &Path, tpm: bool) -> Image {
 
 async fn start(image: &Image, folder: &RunFolder, record_dir: &Path) -> Machine {
     let system = folder.path().join("system.qcow2");
-    overlay::create(&image.file("system.qcow2"), &system).await.unwrap();
+    overlay::of_image(image, &system).await.unwrap();
     let config = MachineConfig {
         image,
         overlay: &system,
@@ -61,6 +63,8 @@ async fn start(image: &Image, folder: &RunFolder, record_dir: &Path) -> Machine 
         memory: Memory::Anonymous,
         spoken: Default::default(),
         backend: &Backend::Qemu,
+        discs: &[],
+        at_restart: AtRestart::GoesOn,
     };
     let machine = Machine::prepare(config, folder, Timeline::start()).await;
     let mut machine = machine

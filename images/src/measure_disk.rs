@@ -27,15 +27,22 @@ const RECORDS: u64 = 2400;
 
 /// Makes the disk in `dir` as qcow2 and gives its path. Needs mkntfs, ntfs-3g, unshare and qemu-img.
 pub fn build(dir: &Path) -> anyhow::Result<PathBuf> {
+    let files = [
+        ("Windows/System32/config/SYSTEM", system()?),
+        ("Windows/System32/config/SOFTWARE", software()?),
+        ("Windows/System32/winevt/Logs/System.evtx", log()?),
+    ];
+    build_with(dir, &files)
+}
+
+/// The same disk with other files on its volume.
+pub fn build_with(dir: &Path, files: &[(&str, Vec<u8>)]) -> anyhow::Result<PathBuf> {
     let (raw, volume, tree) = (dir.join("measure.raw"), dir.join("measure.ntfs"), dir.join("tree"));
-    let config = tree.join("Windows/System32/config");
-    let logs = tree.join("Windows/System32/winevt/Logs");
-    std::fs::create_dir_all(&config)
-        .and_then(|()| std::fs::create_dir_all(&logs))
-        .context("making folders")?;
-    std::fs::write(config.join("SYSTEM"), system()?).context("writing SYSTEM")?;
-    std::fs::write(config.join("SOFTWARE"), software()?).context("writing SOFTWARE")?;
-    std::fs::write(logs.join("System.evtx"), log()?).context("writing System.evtx")?;
+    for (path, bytes) in files {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(&tree)).context("making folders")?;
+        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    }
 
     File::create(&volume)?.set_len((END - START + 1) * SECTOR)?;
     tools::run(

@@ -2,7 +2,7 @@
 //!
 //! Two ways, tried in this order:
 //!
-//! 1. The toolchain in use has the standard library for [`TARGET`], or `rustup target add` can fetch it.
+//! 1. The toolchain in use has the standard library for the [`Target`], or `rustup target add` can fetch it.
 //! 2. Debian's own compiler and its library source (`rustc-web`, `rust-web-src`), unpacked into the cache without
 //!    installing anything; the library is then built along with the programs (`-Zbuild-std`). This works where
 //!    the host reaches its Debian mirror but not the Rust project's server.
@@ -17,11 +17,37 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// The Rust target of the guest's Win32 programs: it runs on Windows 10 / Server 2016 and later, and on Wine 10.
-pub const TARGET: &str = "x86_64-pc-windows-gnu";
-/// The linker for [`TARGET`], from the Debian package [`LINKER_PACKAGE`].
-const LINKER: &str = "x86_64-w64-mingw32-gcc";
-const LINKER_PACKAGE: &str = "gcc-mingw-w64-x86-64";
+/// A Rust target of the guest's Win32 programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// 64 bits: Windows 10 / Server 2016 and later, and Wine 10.
+    X86_64,
+    /// 32 bits: the probe only, for 32-bit NT systems.
+    I686,
+}
+
+impl Target {
+    /// Rust's name of it.
+    pub fn triple(self) -> &'static str {
+        match self {
+            Target::X86_64 => "x86_64-pc-windows-gnu",
+            Target::I686 => "i686-pc-windows-gnu",
+        }
+    }
+
+    /// The linker, and the Debian package that brings it.
+    fn linker(self) -> (&'static str, &'static str) {
+        match self {
+            Target::X86_64 => ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
+            Target::I686 => ("i686-w64-mingw32-gcc", "gcc-mingw-w64-i686"),
+        }
+    }
+
+    /// Cargo's variable for one of its settings.
+    fn variable(self, setting: &str) -> String {
+        format!("CARGO_TARGET_{}_{setting}", self.triple().to_ascii_uppercase().replace('-', "_"))
+    }
+}
 /// Cargo profile of the guest programs, in the workspace's Cargo.toml.
 const PROFILE: &str = "guest";
 /// Fetching one target takes seconds; a mirror that does not answer must not hold the build for longer than this.
@@ -38,7 +64,7 @@ pub struct WindowsPrograms {
     pub probe: PathBuf,
 }
 
-/// A compiler that can build for [`TARGET`], and how to call cargo with it.
+/// A compiler that can build for a [`Target`], and how to call cargo with it.
 #[derive(Debug, Default)]
 struct Compiler {
     /// More arguments for `cargo build`.
@@ -49,40 +75,52 @@ struct Compiler {
 
 /// Builds both programs into `<cache>/target-windows`. Tells `note` before each step that may take long.
 pub fn build_windows_programs(cache: &Path, note: &mut dyn FnMut(&str)) -> Result<WindowsPrograms> {
-    require_linker()?;
-    let compiler = match installed_target(note) {
+    let packages = ["softoff-guest-session", "softoff-guest-probe"];
+    let built = compile(cache, Target::X86_64, &packages, note)?;
+    Ok(WindowsPrograms { session: program(&built, "session.exe")?, probe: program(&built, "probe.exe")? })
+}
+
+/// Builds `probe.exe` for a target.
+pub fn build_probe(cache: &Path, target: Target, note: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    program(&compile(cache, target, &["softoff-guest-probe"], note)?, "probe.exe")
+}
+
+fn program(built: &Path, name: &str) -> Result<PathBuf> {
+    let path = built.join(name);
+    if path.is_file() { Ok(path) } else { Err(anyhow!("cargo reported success but {path:?} is missing")) }
+}
+
+/// Gives the folder of the built programs.
+fn compile(cache: &Path, target: Target, packages: &[&str], note: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    require_linker(target)?;
+    let triple = target.triple();
+    let compiler = match installed_target(target, note) {
         Ok(compiler) => compiler,
         Err(first) => debian_compiler(cache, note).map_err(|second| {
             anyhow!(
-                "no way to compile for {TARGET}.\n  rustup: {first:#}\n  Debian packages: {second:#}\n\
-                 Next step: run `rustup target add {TARGET}` where the network allows it, or \
+                "no way to compile for {triple}.\n  rustup: {first:#}\n  Debian packages: {second:#}\n\
+                 Next step: run `rustup target add {triple}` where the network allows it, or \
                  `apt-get update` on a Debian host so that apt knows {}",
                 DEBIAN_ROOTS.join(", ")
             )
         })?,
     };
     let target_dir = cache.join("target-windows");
-    note("compiling session.exe and probe.exe");
+    note(&format!("compiling {} for {triple}", packages.join(" and ")));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     clean_environment(&mut cargo);
     cargo
         .current_dir(workspace())
-        .args(["build", "--quiet", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
+        .args(["build", "--quiet", "--profile", PROFILE, "--target", triple, "--target-dir"])
         .arg(&target_dir)
-        .args(["-p", "softoff-guest-session", "-p", "softoff-guest-probe"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .args(&compiler.arguments)
-        .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", LINKER)
+        .env(target.variable("LINKER"), target.linker().0)
         // The linker writes the time into a program's header: the same source would never be the same file.
-        .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS", "-C link-arg=-Wl,--no-insert-timestamp")
+        .env(target.variable("RUSTFLAGS"), "-C link-arg=-Wl,--no-insert-timestamp")
         .envs(compiler.environment.iter().map(|(name, value)| (name, value)));
     run(&mut cargo).context("compiling the guest's Win32 programs")?;
-
-    let built = target_dir.join(TARGET).join(PROFILE);
-    let program = |name: &str| {
-        let path = built.join(name);
-        if path.is_file() { Ok(path) } else { Err(anyhow!("cargo reported success but {path:?} is missing")) }
-    };
-    Ok(WindowsPrograms { session: program("session.exe")?, probe: program("probe.exe")? })
+    Ok(target_dir.join(triple).join(PROFILE))
 }
 
 fn workspace() -> PathBuf {
@@ -90,32 +128,34 @@ fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-fn require_linker() -> Result<()> {
-    let found = Command::new(LINKER).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+fn require_linker(target: Target) -> Result<()> {
+    let (linker, package) = target.linker();
+    let found = Command::new(linker).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     match found {
         Ok(status) if status.success() => Ok(()),
-        _ => bail!("{LINKER} is not installed; next step: `apt-get install {LINKER_PACKAGE}`"),
+        _ => bail!("{linker} is not installed; next step: `apt-get install {package}`"),
     }
 }
 
 /// Way 1: the target of the toolchain in use.
-fn installed_target(note: &mut dyn FnMut(&str)) -> Result<Compiler> {
+fn installed_target(target: Target, note: &mut dyn FnMut(&str)) -> Result<Compiler> {
+    let triple = target.triple();
     let mut rustc = Command::new("rustc");
     clean_environment(&mut rustc);
     let sysroot = run(rustc.current_dir(workspace()).args(["--print", "sysroot"])).context("asking rustc")?;
-    let library = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib");
+    let library = Path::new(sysroot.trim()).join("lib/rustlib").join(triple).join("lib");
     if library.is_dir() {
         return Ok(Compiler::default());
     }
     note("fetching the Windows target with rustup");
     let mut rustup = Command::new("rustup");
     clean_environment(&mut rustup);
-    rustup.current_dir(workspace()).args(["target", "add", TARGET]);
+    rustup.current_dir(workspace()).args(["target", "add", triple]);
     run_within(&mut rustup, TARGET_ADD_LIMIT)?;
     if library.is_dir() {
         Ok(Compiler::default())
     } else {
-        bail!("rustup added {TARGET} to another toolchain than {}", sysroot.trim())
+        bail!("rustup added {triple} to another toolchain than {}", sysroot.trim())
     }
 }
 
@@ -284,11 +324,11 @@ fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     loop {
         match child.try_wait()? {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => bail!("`{program} target add {TARGET}` failed ({status})"),
+            Some(status) => bail!("`{program} target add` failed ({status})"),
             None if started.elapsed() > limit => {
                 child.kill().ok();
                 child.wait().ok();
-                bail!("`{program} target add {TARGET}` did not end within {limit:?}");
+                bail!("`{program} target add` did not end within {limit:?}");
             }
             None => std::thread::sleep(Duration::from_millis(100)),
         }

@@ -55,6 +55,7 @@ fn family_name(family: GuestFamily) -> &'static str {
     match family {
         GuestFamily::Reference => "reference",
         GuestFamily::Windows => "windows",
+        GuestFamily::Reactos => "reactos",
     }
 }
 

@@ -10,7 +10,7 @@ use softoff_harness::host::find_program;
 use softoff_harness::image::Image;
 use softoff_harness::inject;
 use softoff_harness::machine::accel::Accelerator;
-use softoff_harness::machine::command_line::{Memory, Plan, Sockets};
+use softoff_harness::machine::command_line::{AtRestart, Memory, Plan, Sockets};
 use softoff_harness::machine::libvirt::{Definition, Events, Libvirt, Ports};
 use softoff_harness::machine::{QEMU, overlay};
 use softoff_harness::scenario::Scenario;
@@ -41,7 +41,7 @@ impl Domain {
 
     /// Makes the overlay, in place of one that a run has written to.
     pub async fn renew(&self) -> anyhow::Result<()> {
-        overlay::create(&self.image.file(&self.image.manifest.system_disk), &self.overlay()).await
+        overlay::of_image(&self.image, &self.overlay()).await
     }
 
     /// What the guest writes to.
@@ -94,6 +94,8 @@ impl Domain {
             firmware: None,
             tpm: None,
             memory: Memory::Anonymous,
+            discs: &[],
+            at_restart: AtRestart::GoesOn,
         };
         let (com1, com2) = (self.com1(), self.com2());
         let ports = Ports::Files(&com1, &com2);

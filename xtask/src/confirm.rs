@@ -14,10 +14,10 @@ use softoff_harness::inspect::ImageReport;
 use softoff_harness::lint::Lint;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::overlay;
-use softoff_harness::outcome::{Cause, OutcomeKind, Phase};
+use softoff_harness::outcome::{OutcomeKind, Phase};
 use softoff_harness::record::{RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, run_scenario};
-use softoff_harness::scenario::{Expectation, PhaseBudget, RequestMeans, Scenario, ScenarioName, Span};
+use softoff_harness::scenario::{Expectation, RequestMeans, Scenario, ScenarioName, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -176,22 +176,11 @@ async fn confirm(
     plain.conditions.clear();
     plain.name = ScenarioName(format!("{name}-remedied"));
     plain.request.delay = Span(PATIENCE);
-    plain.expect = healthy();
+    plain.expect = Expectation::healthy();
     let record = run(store, job(plain.clone(), Arc::new(remedied))).await?;
     plain.name = name;
     arms.push(arm(&plain, "remedied", &lint, &record, true));
     Ok(arms)
-}
-
-/// What is expected of a machine that nothing stands in the way of.
-fn healthy() -> Expectation {
-    Expectation {
-        outcome: OutcomeKind::PoweredOff,
-        last_phase: Phase::PoweredOff,
-        cause: Cause::None,
-        volume_dirty: Some(false),
-        within: PhaseBudget::default(),
-    }
 }
 
 /// A remedied machine must be predicted to obey, and obey.
@@ -226,7 +215,7 @@ async fn prepare(image: &Image, dir: &Path, edits: &[HiveEdit]) -> anyhow::Resul
             .with_context(|| format!("cannot link {name} into {}", dir.display()))?;
     }
     let disk = dir.join(system);
-    overlay::create(&image.file(system), &disk).await?;
+    overlay::of_image(image, &disk).await?;
     if !edits.is_empty() {
         inject::apply(&disk, &[image.file(system)], edits).context("the values could not be put in place")?;
     }

@@ -116,7 +116,7 @@ mod tests {
             smp: 1,
             memory_mib: 64,
             vga: "std".into(),
-            tpm: false,
+            ..MachineFacts::default()
         };
         let manifest = Manifest {
             schema: 1,
@@ -125,6 +125,7 @@ mod tests {
             machine,
             boot: Boot::Bios,
             system_disk: "system.qcow2".into(),
+            system_format: Default::default(),
             system_backing: None,
             files: BTreeMap::new(),
             recipe: Sha256Hex::default(),

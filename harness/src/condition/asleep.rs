@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness, WindowsMeans};
 use crate::disk::HibernationFile;
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
@@ -109,9 +109,18 @@ impl Part for Asleep {
         }
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        match self.state {
+            Sleep::S3 | Sleep::S4 => WindowsMeans::AgentSuspend,
+            Sleep::Display => WindowsMeans::RegistryValues,
+        }
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "S3, its wake-up, S4, the dark screen",
                 modelled: "the idle timer and the swallowed press, by the session",

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Subject, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::guest::driver::LiveValue;
 use crate::image::GuestFamily;
@@ -83,9 +83,13 @@ impl Part for FaultyEnd {
         vec![HiveEdit { hive: Hive::Software, key: MODEL.into(), name: name.into(), value }]
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::None
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => {
+            GuestFamily::Windows | GuestFamily::Reactos => {
                 Realism { real: "nothing: Windows has no such setting", modelled: "not available" }
             }
             GuestFamily::Reference => Realism {

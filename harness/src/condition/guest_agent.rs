@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Part, Proof, Realism, Subject};
+use super::{Part, Proof, Realism, Subject, WindowsMeans};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
@@ -83,6 +83,10 @@ impl Part for GuestAgent {
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
         Vec::new()
+    }
+
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::None
     }
 
     fn realism(&self, _family: GuestFamily) -> Realism {

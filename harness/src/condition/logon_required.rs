@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding, shows};
 use crate::guest::driver::LiveValue;
@@ -44,7 +44,7 @@ impl LogonRequired {
         let logon = guest.registry(&format!(r"HKLM\SOFTWARE\{WINLOGON}"), "AutoAdminLogon").await?;
         let locked = match (self.locked, guest.family()) {
             (false, _) => true,
-            (true, GuestFamily::Windows) => false,
+            (true, GuestFamily::Windows | GuestFamily::Reactos) => false,
             (true, GuestFamily::Reference) => {
                 let value = guest.registry(&format!(r"HKLM\SOFTWARE\{MODEL}"), "StartLocked").await?;
                 value == Some(LiveValue::Dword(1))
@@ -82,9 +82,15 @@ impl Part for LogonRequired {
         edits
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::RegistryValues
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "the registry values",
                 modelled: "sign-in screen and decision, by the session",

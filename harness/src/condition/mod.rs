@@ -13,16 +13,19 @@ pub mod faulty_end;
 pub mod guest_agent;
 pub mod logon_required;
 pub mod malware;
+pub mod means;
 pub mod power_button_policy;
 pub mod prediction;
 mod service;
 pub mod shutdown_event_tracker;
+pub mod staged_update;
 pub mod unresponsive_application;
 pub mod unresponsive_service;
 pub mod windows_update;
 
 use serde::Deserialize;
 
+pub use means::WindowsMeans;
 pub use prediction::{Outlook, Prediction, PressEffect, Sureness, predict};
 
 use crate::evidence::{Evidence, Finding};
@@ -39,6 +42,8 @@ use crate::outcome::Cause;
 pub enum Condition {
     /// Update work at shutdown.
     WindowsUpdate(windows_update::WindowsUpdate),
+    /// A package of the user's, staged.
+    StagedUpdate(staged_update::StagedUpdate),
     /// The dialog that asks for a reason.
     ShutdownEventTracker(shutdown_event_tracker::ShutdownEventTracker),
     /// Nobody is logged on.
@@ -121,6 +126,7 @@ impl Condition {
     fn part(&self) -> &dyn Part {
         match self {
             Condition::WindowsUpdate(c) => c,
+            Condition::StagedUpdate(c) => c,
             Condition::ShutdownEventTracker(c) => c,
             Condition::LogonRequired(c) => c,
             Condition::UnresponsiveApplication(c) => c,
@@ -157,6 +163,7 @@ impl Condition {
             | Condition::PowerButtonPolicy(_) => true,
             Condition::Asleep(c) => c.state == asleep::Sleep::Display,
             Condition::WindowsUpdate(_)
+            | Condition::StagedUpdate(_)
             | Condition::UnresponsiveApplication(_)
             | Condition::UnresponsiveService(_)
             | Condition::Malware(_)
@@ -165,9 +172,18 @@ impl Condition {
         }
     }
 
-    /// What is real and what is modelled.
+    /// What is real and what is modelled. ReactOS' button has one action, written into its code: no condition means
+    /// anything to it.
     pub fn realism(&self, family: GuestFamily) -> Realism {
-        self.part().realism(family)
+        match family {
+            GuestFamily::Reactos => Realism { real: "nothing", modelled: "not available" },
+            GuestFamily::Windows | GuestFamily::Reference => self.part().realism(family),
+        }
+    }
+
+    /// By what means it comes about in a real Windows.
+    pub fn windows_means(&self) -> WindowsMeans {
+        self.part().windows_means()
     }
 
     /// Whether the guest's agent is silent once it is entered: such a condition comes last.
@@ -190,6 +206,7 @@ impl Condition {
         match self {
             Condition::Asleep(c) => c.enter(subject).await,
             Condition::GuestAgent(c) => c.enter(subject).await,
+            Condition::StagedUpdate(c) => c.enter(subject).await,
             _ => Ok(()),
         }
     }
@@ -198,6 +215,7 @@ impl Condition {
     pub async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
         match self {
             Condition::WindowsUpdate(c) => c.prove(subject).await,
+            Condition::StagedUpdate(c) => c.prove(subject).await,
             Condition::ShutdownEventTracker(c) => c.prove(subject).await,
             Condition::LogonRequired(c) => c.prove(subject).await,
             Condition::UnresponsiveApplication(c) => c.prove(subject.guest).await,
@@ -219,4 +237,5 @@ trait Part {
     fn cause(&self) -> Cause;
     fn offline(&self, family: GuestFamily) -> Vec<HiveEdit>;
     fn realism(&self, family: GuestFamily) -> Realism;
+    fn windows_means(&self) -> WindowsMeans;
 }

@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::GuestDriver;
@@ -63,9 +63,15 @@ impl Part for PowerButtonPolicy {
         set(self.action)
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::RegistryValues
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "ACPI button, registry values and their places",
                 modelled: "the lookup and the action, by the reference session",

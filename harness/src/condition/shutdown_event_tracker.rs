@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::LiveValue;
@@ -44,9 +44,15 @@ impl Part for ShutdownEventTracker {
         set(1)
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::RegistryValues
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "the policy values, a Win32 dialog, its keys",
                 modelled: "who shows it: the session",

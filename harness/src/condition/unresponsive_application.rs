@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Sureness, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::driver::{GuestDriver, LiveValue};
@@ -130,9 +130,15 @@ impl Part for UnresponsiveApplication {
         edits
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::ProbeWindow
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "a Win32 window whose procedure does not return; the message; the screen",
                 modelled: "who asks and waits: the reference session, with Windows' documented time-outs",

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::malware::SQUATTER_MS;
 use super::service::{StandIn, screen_waits_for_services, shorten};
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness, WindowsMeans};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::registry_facts::{PreshutdownService, RegistryFacts};
 use crate::image::GuestFamily;
@@ -45,9 +45,15 @@ impl Part for UnresponsiveService {
         self.stand_in().edits()
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::ProbeService
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                Realism { real: "everything", modelled: "nothing" }
+            }
             GuestFamily::Reference => Realism {
                 real: "a Win32 service and its time-out value",
                 modelled: "PRESHUTDOWN, sent as STOP by the session",

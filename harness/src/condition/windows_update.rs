@@ -9,7 +9,7 @@
 use serde::Deserialize;
 
 use super::service::StandIn;
-use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness};
+use super::{Outlook, Part, Prediction, PressEffect, Proof, Realism, Rule, Subject, Sureness, WindowsMeans};
 use crate::disk::{Hive, RegistryValue};
 use crate::evidence::{Evidence, EvidenceKind, Finding};
 use crate::guest::registry_facts::REBOOT_PENDING;
@@ -71,9 +71,13 @@ impl Part for WindowsUpdate {
         edits
     }
 
+    fn windows_means(&self) -> WindowsMeans {
+        WindowsMeans::SyntheticUpdate
+    }
+
     fn realism(&self, family: GuestFamily) -> Realism {
         match family {
-            GuestFamily::Windows => Realism {
+            GuestFamily::Windows | GuestFamily::Reactos => Realism {
                 real: "PRESHUTDOWN, its time-out, the pending key",
                 modelled: "the work, and no update text",
             },

@@ -13,6 +13,9 @@ use crate::machine::agent::{Agent, AgentError, ExecResult};
 /// doubles that.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long staging an update may take.
+const SERVICING_LIMIT: Duration = Duration::from_secs(2 * 3600);
+
 /// A value of the guest's live registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveValue {
@@ -55,6 +58,11 @@ impl GuestDriver {
         GuestDriver { family, agent }
     }
 
+    /// The agent behind it.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
     /// The guest's family.
     pub fn family(&self) -> GuestFamily {
         self.family
@@ -62,12 +70,28 @@ impl GuestDriver {
 
     /// Runs a Win32 console program of the system folder.
     pub async fn run(&self, program: &str, args: &[&str]) -> Result<ExecResult, AgentError> {
+        self.run_within(program, args, PROGRAM_LIMIT).await
+    }
+
+    /// The same for one that may take long: servicing takes minutes, on Server 2016 many.
+    pub async fn run_long(&self, program: &str, args: &[&str]) -> Result<ExecResult, AgentError> {
+        self.run_within(program, args, SERVICING_LIMIT).await
+    }
+
+    async fn run_within(
+        &self,
+        program: &str,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<ExecResult, AgentError> {
         match self.family {
-            GuestFamily::Windows => self.agent.exec(&format!("{program}.exe"), args, PROGRAM_LIMIT).await,
+            GuestFamily::Windows | GuestFamily::Reactos => {
+                self.agent.exec(&format!("{program}.exe"), args, limit).await
+            }
             GuestFamily::Reference => {
                 let mut words = vec![program];
                 words.extend(args);
-                self.agent.exec("/usr/bin/winrun", &words, PROGRAM_LIMIT).await
+                self.agent.exec("/usr/bin/winrun", &words, limit).await
             }
         }
     }

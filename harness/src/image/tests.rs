@@ -1,3 +1,5 @@
+//! Opening images: what is whole, damaged, changed underneath, or reaches outside.
+
 use super::*;
 
 fn write_image(dir: &Path) -> Manifest {
@@ -12,10 +14,11 @@ fn write_image(dir: &Path) -> Manifest {
             smp: 1,
             memory_mib: 64,
             vga: "std".into(),
-            tpm: false,
+            ..MachineFacts::default()
         },
         boot: Boot::Bios,
         system_disk: "system.qcow2".into(),
+        system_format: DiskFormat::Qcow2,
         system_backing: None,
         files: [("system.qcow2".to_owned(), Sha256Hex::of_bytes(b"disk"))].into(),
         recipe: Sha256Hex::of_bytes(b""),

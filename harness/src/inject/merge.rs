@@ -69,7 +69,7 @@ pub(super) fn check_names(edit: &HiveEdit) -> Result<(), InjectError> {
     Ok(())
 }
 
-fn bad_edit(edit: &HiveEdit, why: &str) -> InjectError {
+pub(super) fn bad_edit(edit: &HiveEdit, why: &str) -> InjectError {
     InjectError::BadEdit { key: edit.key.clone(), name: edit.name.clone(), why: why.to_owned() }
 }
 

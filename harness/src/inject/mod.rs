@@ -6,6 +6,7 @@
 
 mod error;
 mod merge;
+pub mod online;
 mod remedy;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::merge::{check_names, value_line};
+use super::merge::{bad_edit, check_names, value_line};
 use super::{HiveEdit, InjectError};
 use crate::disk::{Hive, RegistryValue};
+use crate::guest::quoting::{Shell, quote};
 
 /// The values as a `.reg` file, in UTF-16 with its mark as regedit writes it.
 ///
@@ -26,9 +27,9 @@ pub fn powershell(edits: &[HiveEdit]) -> Result<String, InjectError> {
     let mut text = String::from("# Run as an administrator; what is below HKCU:, as the user in question.\n");
     for edit in edits {
         check_names(edit)?;
-        let key = quoted(&format!(r"{}\{}", drive(&edit.hive), edit.key));
-        let name = quoted(if edit.name.is_empty() { "(default)" } else { &edit.name });
-        let (kind, value) = typed(&edit.value);
+        let key = quoted(edit, &format!(r"{}\{}", drive(&edit.hive), edit.key))?;
+        let name = quoted(edit, if edit.name.is_empty() { "(default)" } else { &edit.name })?;
+        let (kind, value) = typed(edit)?;
         // `New-Item -Force` on a key that exists would empty it.
         let _a_string_takes_everything = write!(
             text,
@@ -60,30 +61,28 @@ fn drive(hive: &Hive) -> &'static str {
     }
 }
 
-/// PowerShell's single quotes take everything but themselves; its typographic ones count as the same.
-fn quoted(text: &str) -> String {
-    let quote = |c: char| matches!(c, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}');
-    let inner: String =
-        text.chars().flat_map(|c| std::iter::repeat_n(c, if quote(c) { 2 } else { 1 })).collect();
-    format!("'{inner}'")
+/// Names were checked for control characters; only a zero in a value's text stands against quoting.
+fn quoted(edit: &HiveEdit, text: &str) -> Result<String, InjectError> {
+    quote(Shell::PowerShell, text).map_err(|why| bad_edit(edit, &why.to_string()))
 }
 
-fn typed(value: &RegistryValue) -> (&'static str, String) {
+fn typed(edit: &HiveEdit) -> Result<(&'static str, String), InjectError> {
     let bytes = |data: &[u8]| {
         let bytes: Vec<String> = data.iter().map(|byte| format!("0x{byte:02x}")).collect();
         format!("([byte[]]({}))", bytes.join(","))
     };
-    match value {
-        RegistryValue::String(text) => ("String", quoted(text)),
-        RegistryValue::ExpandString(text) => ("ExpandString", quoted(text)),
+    Ok(match &edit.value {
+        RegistryValue::String(text) => ("String", quoted(edit, text)?),
+        RegistryValue::ExpandString(text) => ("ExpandString", quoted(edit, text)?),
         RegistryValue::Dword(number) => ("DWord", number.to_string()),
         RegistryValue::Qword(number) => ("QWord", number.to_string()),
         RegistryValue::MultiString(texts) => {
-            let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-            ("MultiString", format!("@({})", texts.join(",")))
+            let texts: Result<Vec<String>, InjectError> =
+                texts.iter().map(|text| quoted(edit, text)).collect();
+            ("MultiString", format!("@({})", texts?.join(",")))
         }
         RegistryValue::Binary(data) | RegistryValue::Other { data, .. } => ("Binary", bytes(data)),
-    }
+    })
 }
 
 #[cfg(test)]

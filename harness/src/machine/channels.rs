@@ -48,6 +48,10 @@ impl Kept {
     }
 }
 
+/// What begins a line on COM1 by which an unattended installation tells where it is. Setup's commands write it with
+/// `echo`: no JSON could be written that way.
+pub const INSTALL_MARKER: &str = "softoff-install:";
+
 /// Connects to a socket that QEMU is about to open.
 pub(crate) async fn connect(path: &Path, limit: Duration) -> anyhow::Result<UnixStream> {
     let attempt = async {
@@ -101,7 +105,11 @@ pub(crate) async fn read_probe(stream: UnixStream, timeline: Timeline, mut last_
                 kept.add(&timeline, bytes, Seen::Probe(line));
             }
             Err(e) if !line.trim_ascii().is_empty() => {
-                let text = printable(&String::from_utf8_lossy(&line), 120);
+                let text = printable(&String::from_utf8_lossy(line.trim_ascii()), 120);
+                if let Some(place) = text.strip_prefix(INSTALL_MARKER) {
+                    kept.add(&timeline, line.len(), Seen::InstallMarker { place: place.trim().to_owned() });
+                    continue;
+                }
                 kept.damaged(&timeline, format!("{e}: {text}"));
             }
             Err(_) => {}
@@ -166,6 +174,7 @@ mod tests {
         guest.write_all(b"{\"softoff\":1,\"src\n\x1b[2J\n\r\n").await.unwrap();
         guest.write_all(&vec![b'x'; MAX_LINE + 5]).await.unwrap();
         guest.write_all(b"\n").await.unwrap();
+        guest.write_all(b"softoff-install: windows-pe \r\n").await.unwrap();
         guest.write_all(&wire(4)).await.unwrap();
         drop(guest);
         read_probe(host, timeline.clone(), LastNumbers::new()).await;

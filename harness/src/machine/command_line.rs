@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::accel::Accelerator;
-use crate::image::{Boot, GuestFamily, Image};
+use crate::image::{Boot, DiskBus, GuestFamily, Image};
 
 /// The sockets of a machine, inside its folder.
 #[derive(Debug, Clone)]
@@ -52,6 +52,26 @@ pub enum Memory<'a> {
     Saved(&'a Path),
 }
 
+/// A disc in a CD drive of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disc {
+    /// The ISO file; never written.
+    pub file: PathBuf,
+    /// Whether the firmware boots it, after the system disk: an empty disk is passed over, and one that a system was
+    /// put on comes first, so that the same command line serves before and after.
+    pub boots: bool,
+}
+
+/// What a machine does when its guest restarts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AtRestart {
+    /// It restarts.
+    #[default]
+    GoesOn,
+    /// It stops, with a SHUTDOWN event of reason `guest-reset`: its disk is at rest then.
+    Stops,
+}
+
 /// What a command line is made from.
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -71,6 +91,10 @@ pub struct Plan<'a> {
     pub tpm: Option<&'a Path>,
     /// What the guest's memory is.
     pub memory: Memory<'a>,
+    /// Discs in CD drives.
+    pub discs: &'a [Disc],
+    /// What a restart by the guest does.
+    pub at_restart: AtRestart,
 }
 
 /// QEMU's option syntax separates by commas and doubles those that belong to a value.
@@ -90,15 +114,19 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     // Stopped until every channel has its listener; and kept after S5, so that it can be looked at.
     add(&["-S", "-no-shutdown"]);
+    if plan.at_restart == AtRestart::Stops {
+        add(&["-no-reboot"]);
+    }
     let (accel, cpu) = match plan.accelerator {
-        Accelerator::Kvm => ("kvm", "host"),
-        Accelerator::Tcg => ("tcg", facts.tcg_cpu.as_str()),
+        Accelerator::Kvm => ("kvm", [&["host".to_owned()], facts.hyperv.as_slice()].concat().join(",")),
+        Accelerator::Tcg => ("tcg", facts.tcg_cpu.clone()),
     };
     let backing = match plan.memory {
         Memory::Anonymous => None,
         Memory::Shared(file) => Some((file, "on")),
         Memory::Saved(file) => Some((file, "off")),
     };
+    let kind = if facts.secure_boot { format!("{},smm=on", facts.machine) } else { facts.machine.clone() };
     let machine = match backing {
         Some((file, share)) => {
             let (file, size) = (value(file), facts.memory_mib);
@@ -106,20 +134,20 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
                 "-object",
                 &format!("memory-backend-file,id=ram,size={size}M,mem-path={file},share={share}"),
             ]);
-            format!("{},memory-backend=ram", facts.machine)
+            format!("{kind},memory-backend=ram")
         }
-        None => facts.machine.clone(),
+        None => kind,
     };
     if matches!(plan.memory, Memory::Saved(_)) {
         add(&["-incoming", "defer"]);
     }
-    add(&["-machine", &machine, "-accel", accel, "-cpu", cpu]);
+    add(&["-machine", &machine, "-accel", accel, "-cpu", &cpu]);
     add(&["-smp", &facts.smp.to_string(), "-m", &facts.memory_mib.to_string()]);
     add(&["-vga", &facts.vga]);
     // Windows keeps the hardware clock in local time unless told otherwise.
     let rtc = match manifest.family {
         GuestFamily::Reference => "base=utc",
-        GuestFamily::Windows => "base=localtime",
+        GuestFamily::Windows | GuestFamily::Reactos => "base=localtime",
     };
     add(&["-rtc", rtc]);
 
@@ -148,6 +176,10 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         add(&["-device", "virtio-blk-pci,drive=root,serial=root"]);
     }
     if let Some(firmware) = plan.firmware {
+        if facts.secure_boot {
+            // Only code in system management mode may write the variables: the guest cannot switch the checks off.
+            add(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+        }
         add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", value(&firmware.code))]);
         add(&["-drive", &format!("if=pflash,format=raw,file={}", value(&firmware.variables))]);
     }
@@ -158,8 +190,34 @@ pub fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     // A host that cannot read or write stops the machine: its trouble must not look like the guest's.
     let system = value(plan.overlay);
     add(&["-drive", &format!("if=none,id=system,format=qcow2,werror=stop,rerror=stop,file={system}")]);
-    add(&["-device", "virtio-blk-pci,drive=system,serial=system"]);
+    let first = if plan.discs.is_empty() { "" } else { ",bootindex=0" };
+    let system = match facts.disk_bus {
+        DiskBus::Virtio => "virtio-blk-pci,drive=system,serial=system".to_owned(),
+        DiskBus::Sata | DiskBus::Ide => {
+            format!("ide-hd,drive=system,serial=system,{}", ide_place(&facts.machine, 0))
+        }
+    };
+    add(&["-device", &(system + first)]);
+    for (number, disc) in plan.discs.iter().enumerate() {
+        let place = ide_place(&facts.machine, number + 1);
+        let boots = if disc.boots { ",bootindex=1" } else { "" };
+        let file = value(&disc.file);
+        add(&[
+            "-drive",
+            &format!("if=none,id=disc{number},format=raw,media=cdrom,readonly=on,file={file}"),
+            "-device",
+            &format!("ide-cd,drive=disc{number},{place}{boots}"),
+        ]);
+    }
     out
+}
+
+/// Where a drive goes: `q35` has six ports with one drive each, `pc` two cables with two.
+fn ide_place(machine: &str, number: usize) -> String {
+    match machine.starts_with("q35") {
+        true => format!("bus=ide.{number}"),
+        false => format!("bus=ide.{},unit={}", number / 2, number % 2),
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +241,7 @@ mod tests {
                     smp: 1,
                     memory_mib: 1024,
                     vga: "std".into(),
-                    tpm: false,
+                    ..MachineFacts::default()
                 },
                 boot: Boot::Kernel {
                     kernel: "vmlinuz".into(),
@@ -192,6 +250,7 @@ mod tests {
                     root: "root.erofs".into(),
                 },
                 system_disk: "system.qcow2".into(),
+                system_format: Default::default(),
                 system_backing: None,
                 files: Default::default(),
                 recipe: Sha256Hex(String::new()),
@@ -209,21 +268,50 @@ mod tests {
             firmware: None,
             tpm: None,
             memory: Memory::Anonymous,
+            discs: &[],
+            at_restart: AtRestart::GoesOn,
         };
         let line: Vec<String> = arguments(&plan).iter().map(|a| a.to_string_lossy().into_owned()).collect();
         insta::assert_snapshot!(line.join("\n"));
 
-        let with_tpm = arguments(&Plan { tpm: Some(Path::new("/run/a,b/tpm.sock")), ..plan });
-        let with_tpm: Vec<String> = with_tpm.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-        let added: Vec<&str> = with_tpm.iter().filter(|a| !line.contains(a)).map(String::as_str).collect();
+        let added = |plan: &Plan<'_>| -> Vec<String> {
+            let more = arguments(plan).into_iter().map(|a| a.to_string_lossy().into_owned());
+            more.filter(|a| !line.contains(a)).collect()
+        };
+        let plan = Plan { tpm: Some(Path::new("/run/a,b/tpm.sock")), ..plan };
+        let added_by_tpm = added(&plan);
         assert_eq!(
-            added,
+            added_by_tpm,
             [
                 "socket,id=tpm,path=/run/a,,b/tpm.sock",
                 "-tpmdev",
                 "emulator,id=tpm,chardev=tpm",
                 "tpm-crb,tpmdev=tpm"
             ]
+        );
+        let discs = [
+            Disc { file: "/iso/setup, 1.iso".into(), boots: true },
+            Disc { file: "/iso/answers.iso".into(), boots: false },
+        ];
+        let plan = Plan { tpm: None, discs: &discs, at_restart: AtRestart::Stops, ..plan };
+        assert_eq!(
+            added(&plan),
+            [
+                "-no-reboot",
+                "virtio-blk-pci,drive=system,serial=system,bootindex=0",
+                "if=none,id=disc0,format=raw,media=cdrom,readonly=on,file=/iso/setup,, 1.iso",
+                "ide-cd,drive=disc0,bus=ide.0,unit=1,bootindex=1",
+                "if=none,id=disc1,format=raw,media=cdrom,readonly=on,file=/iso/answers.iso",
+                "ide-cd,drive=disc1,bus=ide.1,unit=0",
+            ]
+        );
+    }
+
+    #[test]
+    fn drives_of_q35_have_a_port_each() {
+        assert_eq!(
+            (ide_place("q35", 2), ide_place("pc", 3)),
+            ("bus=ide.2".into(), "bus=ide.1,unit=1".into())
         );
     }
 }

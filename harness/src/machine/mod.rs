@@ -43,9 +43,9 @@ use accel::Accelerator;
 use acpi::PmBase;
 use agent::Agent;
 use backend::{Backend, Kill, Started};
-pub use channels::LastNumbers;
 pub(crate) use channels::read_probe;
-use command_line::{Memory, Plan, Sockets};
+pub use channels::{INSTALL_MARKER, LastNumbers};
+use command_line::{AtRestart, Disc, Memory, Plan, Sockets};
 use confine::Bounds;
 pub(crate) use events::read_events;
 use folder::RunFolder;
@@ -79,6 +79,10 @@ pub struct MachineConfig<'a> {
     pub spoken: LastNumbers,
     /// Who starts QEMU.
     pub backend: &'a Backend,
+    /// Discs in CD drives.
+    pub discs: &'a [Disc],
+    /// What a restart by the guest does.
+    pub at_restart: AtRestart,
 }
 
 /// A running (or ended) machine.
@@ -115,7 +119,11 @@ impl Machine {
         tokio::task::spawn_blocking(move || image.unchanged()).await??;
         let sockets = Sockets::within(folder.path());
         let uefi = config.image.manifest.boot == Boot::Uefi;
-        let firmware = if uefi { Some(firmware::prepare(folder.path())?) } else { None };
+        let firmware = if uefi {
+            Some(firmware::prepare(folder.path(), config.image.manifest.machine.secure_boot)?)
+        } else {
+            None
+        };
         // Before QEMU, so that a missing swtpm is one clear error.
         let tpm = match config.image.manifest.machine.tpm {
             true => Some(Tpm::start(folder.path(), &config.record_dir.join("swtpm.log")).await?),
@@ -130,6 +138,8 @@ impl Machine {
             firmware: firmware.as_ref(),
             tpm: tpm.as_ref().map(Tpm::socket),
             memory: config.memory,
+            discs: config.discs,
+            at_restart: config.at_restart,
         };
         let log = config.record_dir.join("qemu.log");
         let bounds = bounds(&plan, folder.path());
@@ -310,6 +320,7 @@ fn bounds(plan: &Plan<'_>, folder: &Path) -> Bounds {
         read: [vec![plan.image.dir.clone()], confine::program(QEMU)].concat(),
         write: vec![folder.to_owned(), confine::folder_of(plan.overlay)],
     };
+    bounds.read.extend(plan.discs.iter().map(|disc| disc.file.clone()));
     match plan.memory {
         Memory::Anonymous => {}
         Memory::Shared(file) => bounds.write.push(confine::folder_of(file)),

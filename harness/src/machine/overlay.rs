@@ -5,10 +5,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
-/// Makes a qcow2 overlay on `base` (itself qcow2) at `path`.
-pub async fn create(base: &Path, path: &Path) -> anyhow::Result<()> {
+use crate::image::{DiskFormat, Image};
+
+/// Makes a qcow2 overlay on the system disk of an image at `path`.
+pub async fn of_image(image: &Image, path: &Path) -> anyhow::Result<()> {
+    create(&image.file(&image.manifest.system_disk), image.manifest.system_format, path).await
+}
+
+/// Makes a qcow2 overlay on `base`, a disk of that format, at `path`.
+pub async fn create(base: &Path, format: DiskFormat, path: &Path) -> anyhow::Result<()> {
     let mut command = Command::new("qemu-img");
-    command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(base).arg(path);
+    command.args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]).arg(base).arg(path);
     let output = super::process::spawn(piped(command))
         .await
         .context("cannot start qemu-img; `cargo xtask doctor` tells how to get it")?
@@ -66,7 +73,7 @@ mod tests {
             .status()
             .unwrap();
         assert!(made.success());
-        create(&base, &top).await.unwrap();
+        create(&base, DiskFormat::Qcow2, &top).await.unwrap();
         check(&top).await.unwrap();
         let file = std::fs::File::options().write(true).open(&top).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 4096], 0).unwrap();

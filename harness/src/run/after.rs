@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::boot::OVERLAY;
-use crate::disk::{DiskImage, VolumeFlags, system_volume};
+use crate::disk::{DiskImage, VolumeFlags, fat, system_volume};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::machine::overlay;
@@ -35,7 +35,10 @@ pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFi
                 disk: Some(report),
             };
         }
-        Ok(Err(e)) => findings.damage.trouble = Some(e.to_string()),
+        Ok(Err(e)) => match fat_only(&overlay) {
+            Some(damage) => findings.damage = damage,
+            None => findings.damage.trouble = Some(e.to_string()),
+        },
         Err(e) => findings.damage.trouble = Some(e.to_string()),
     }
     // Whose doing is it? A guest writes to its volume, and never to what holds it.
@@ -43,6 +46,20 @@ pub(super) async fn read_disk(folder: &Path, written: Option<Written>) -> DiskFi
         findings.overlay_trouble = overlay::check(&overlay).await.err().map(|e| format!("{e:#}"));
     }
     findings
+}
+
+/// A disk without NTFS may have FAT's marks (ReactOS): they are all that is read of it.
+fn fat_only(overlay: &Path) -> Option<Damage> {
+    let volumes = DiskImage::open(overlay).and_then(|disk| fat::fat_volumes(&disk)).ok()?;
+    let said = volumes.iter().map(|(partition, marks)| {
+        format!("partition {}: {:?}, dirty {}", partition.number, marks.kind, marks.is_dirty())
+    });
+    let volume_flags = (!volumes.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))?;
+    Some(Damage {
+        volume_dirty: Some(volumes.iter().any(|(_, marks)| marks.is_dirty())),
+        volume_flags: Some(volume_flags),
+        ..Damage::default()
+    })
 }
 
 /// What the registry says before the boot; `None` when it cannot be read. An error when the image is an evaluation

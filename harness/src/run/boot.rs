@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::{Job, Stage, Start, Story, after};
-use crate::inject;
+use crate::inject::{self, HiveEdit};
 use crate::machine::backend::Backend;
-use crate::machine::command_line::Memory;
+use crate::machine::command_line::{AtRestart, Memory};
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, overlay};
 use crate::outcome::Outcome;
@@ -26,6 +26,9 @@ const BOOT_ATTEMPTS: u32 = 3;
 
 /// Name of the overlay in a machine's folder.
 pub(super) const OVERLAY: &str = "system.qcow2";
+
+/// Stands for the hardening among the injections.
+const HARDENING: &str = "hardening";
 
 /// What a boot tells while it goes on.
 pub(super) struct Booting<'a> {
@@ -45,6 +48,7 @@ pub(super) async fn until_ready(
     let Booting { job, timeline, note, .. } = *booting;
     if let Start::Warm(states) = &job.start
         && matches!(job.backend, Backend::Qemu)
+        && job.hardening.is_empty()
         && warm::stays_cold(&job.scenario, &job.image, job.without_injection).is_none()
     {
         match warm_start(booting, states, story).await {
@@ -110,7 +114,7 @@ async fn cold_boot(
         drop(booted.take());
         let folder = job.backend.folder()?;
         let overlay = folder.path().join(OVERLAY);
-        overlay::create(&job.image.file(&job.image.manifest.system_disk), &overlay).await?;
+        overlay::of_image(&job.image, &overlay).await?;
         inject_all(job, &overlay, timeline).await?;
         story.registry = after::read_registry(folder.path()).await?;
         stage(Stage::Booting(attempt));
@@ -124,6 +128,8 @@ async fn cold_boot(
             memory: Memory::Anonymous,
             spoken: Default::default(),
             backend: &job.backend,
+            discs: &[],
+            at_restart: AtRestart::GoesOn,
         };
         let first = timeline.len();
         let machine = Machine::prepare(config, &folder, timeline.clone()).await?;
@@ -176,21 +182,35 @@ fn keep_logs(dir: &Path, which: &str) {
     }
 }
 
+/// Puts the conditions into the overlay, and over them what hardens the image. Each is read back after it was written.
 async fn inject_all(job: &Job, overlay: &Path, timeline: &Timeline) -> anyhow::Result<()> {
-    if job.without_injection {
-        return Ok(());
+    if !job.without_injection {
+        for condition in &job.scenario.conditions {
+            let edits = condition.offline(job.image.manifest.family);
+            inject_one(job, &condition.id(), edits, overlay, timeline).await?;
+        }
     }
-    for condition in &job.scenario.conditions {
-        let edits = condition.offline(job.image.manifest.family);
-        let what = edits.iter().map(|e| format!("{}\\{} {} = {:?}", e.hive.path(), e.key, e.name, e.value));
-        let what = what.collect::<Vec<_>>().join("; ");
-        let path = overlay.to_owned();
-        let read_only = job.image.disk_paths();
-        tokio::task::spawn_blocking(move || inject::apply(&path, &read_only, &edits))
-            .await
-            .context("the injection was interrupted")?
-            .with_context(|| format!("condition {} could not be put into the overlay", condition.id()))?;
-        timeline.add(Source::Host, Seen::Injected { condition: condition.id(), what });
+    if !job.hardening.is_empty() {
+        inject_one(job, HARDENING, job.hardening.to_vec(), overlay, timeline).await?;
     }
+    Ok(())
+}
+
+async fn inject_one(
+    job: &Job,
+    id: &str,
+    edits: Vec<HiveEdit>,
+    overlay: &Path,
+    timeline: &Timeline,
+) -> anyhow::Result<()> {
+    let what = edits.iter().map(|e| format!("{}\\{} {} = {:?}", e.hive.path(), e.key, e.name, e.value));
+    let what = what.collect::<Vec<_>>().join("; ");
+    let path = overlay.to_owned();
+    let read_only = job.image.disk_paths();
+    tokio::task::spawn_blocking(move || inject::apply(&path, &read_only, &edits))
+        .await
+        .context("the injection was interrupted")?
+        .with_context(|| format!("condition {id} could not be put into the overlay"))?;
+    timeline.add(Source::Host, Seen::Injected { condition: id.to_owned(), what });
     Ok(())
 }

@@ -144,7 +144,8 @@ fn basis(job: &Job) -> Basis {
     let firmware = match &manifest.boot {
         Boot::Kernel { .. } | Boot::Bios => "SeaBIOS, QEMU's own".to_owned(),
         Boot::Uefi => {
-            let hash = firmware::installed().and_then(|(code, _)| Sha256Hex::of_file(&code).ok());
+            let hash = firmware::installed(manifest.machine.secure_boot)
+                .and_then(|(code, _)| Sha256Hex::of_file(&code).ok());
             hash.map_or("OVMF".to_owned(), |hash| format!("OVMF {}", hash.short()))
         }
     };

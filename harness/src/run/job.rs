@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::image::Image;
+use crate::inject::HiveEdit;
 use crate::known_issues::KnownIssues;
 use crate::machine::accel::Accelerator;
 use crate::machine::backend::Backend;
@@ -134,6 +135,9 @@ pub struct Job {
     pub full_deadline: bool,
     /// Boot without putting the conditions in place: the negative control of the proofs.
     pub without_injection: bool,
+    /// Settings that are put over the conditions, as an image's publisher or a policy would: what they cure is then shown
+    /// by the run.
+    pub hardening: Arc<Vec<HiveEdit>>,
     /// Keep the machine after the result, until `cancel` says to end.
     pub keep: bool,
     /// How the machine comes to be ready.
@@ -158,6 +162,7 @@ impl Job {
             deadline_scale: 1.0,
             full_deadline: false,
             without_injection: false,
+            hardening: Arc::default(),
             keep: false,
             start: Start::Cold,
             deadline: None,

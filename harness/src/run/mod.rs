@@ -24,8 +24,10 @@ use tokio::sync::watch;
 
 use crate::condition::{Condition, Proof, Subject};
 use crate::diagnose::{Diagnosis, diagnose};
+use crate::guest::collect::collect;
 use crate::guest::driver::GuestDriver;
 use crate::guest::registry_facts::RegistryFacts;
+use crate::image::GuestFamily;
 use crate::inspect::Written;
 use crate::machine::command_line;
 use crate::machine::{Machine, QMP_LIMIT};
@@ -205,7 +207,19 @@ async fn tell(
     story.settled_by = Some(request::ask_and_watch(asking).await?);
     story.outcome = Some(outcome_now(machine, timeline).await);
     story.pressure = Some(before.until(&PressureMark::now(pid)));
+    if job.image.manifest.family == GuestFamily::Windows && story.outcome == Some(Outcome::StillRunning) {
+        collect_evidence(dir, machine, timeline).await;
+    }
     Ok(())
+}
+
+/// A Windows that still runs may still answer; the outcome is settled by now.
+async fn collect_evidence(dir: &Path, machine: &Machine, timeline: &Timeline) {
+    let guest = GuestDriver::new(GuestFamily::Windows, machine.agent.clone());
+    let (files, lacking) = collect(&guest, dir).await;
+    let lacking = if lacking.is_empty() { "nothing".to_owned() } else { lacking.join("; ") };
+    let what = format!("the guest told: {}; lacking: {lacking}", files.join(", "));
+    timeline.add(Source::Agent, Seen::Note { what });
 }
 
 /// The outcome at the deadline.
@@ -235,6 +249,15 @@ async fn prove(job: &Job, subject: &Subject<'_>, timeline: &Timeline, story: &mu
     let mut conditions: Vec<_> = job.scenario.conditions.iter().collect();
     conditions.sort_by_key(|c| c.silences_agent());
     for condition in conditions {
+        if !job.hardening.is_empty() && condition.is_policy() {
+            // The hardening stands where these settings stood: the guest cannot show them any more.
+            let evidence = "written to the disk and read back, before the hardening was put over it".into();
+            let proof = Proof { present: !job.without_injection, evidence };
+            let (present, evidence) = (proof.present, proof.evidence.clone());
+            timeline.add(Source::Host, Seen::Proof { condition: condition.id(), present, evidence });
+            story.proofs.push((condition.id(), proof));
+            continue;
+        }
         let entered = match job.without_injection {
             true => Ok(()),
             false => condition.enter(subject).await,

@@ -11,7 +11,7 @@ use softoff_guest_protocol::probe::ProbeEvent;
 use super::boot::OVERLAY;
 use super::{Job, after};
 use crate::inspect::Written;
-use crate::machine::command_line::Memory;
+use crate::machine::command_line::{AtRestart, Memory};
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, button};
 use crate::outcome::Outcome;
@@ -88,6 +88,8 @@ async fn tell(
         memory: Memory::Anonymous,
         spoken: Default::default(),
         backend: &job.backend,
+        discs: &[],
+        at_restart: AtRestart::GoesOn,
     };
     let machine = slot.insert(Machine::prepare(config, folder, timeline.clone()).await?);
     let began = Instant::now();

@@ -76,7 +76,7 @@ fn image() -> Arc<Image> {
         smp: 1,
         memory_mib: 64,
         vga: "std".into(),
-        tpm: false,
+        ..MachineFacts::default()
     };
     let manifest = Manifest {
         schema: 1,
@@ -85,6 +85,7 @@ fn image() -> Arc<Image> {
         machine,
         boot: Boot::Bios,
         system_disk: "system.qcow2".into(),
+        system_format: Default::default(),
         system_backing: None,
         files: Default::default(),
         recipe: Sha256Hex::default(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::host;
 use crate::image::{Image, Sha256Hex};
 use crate::machine::accel::Accelerator;
-use crate::machine::command_line::{Firmware, Memory, Plan, Sockets, arguments};
+use crate::machine::command_line::{AtRestart, Firmware, Memory, Plan, Sockets, arguments};
 use crate::machine::firmware;
 
 /// Version of what is saved and how; another one means other states.
@@ -32,7 +32,8 @@ impl StateKey {
         }
         // The command line itself, with places in it that are the same for every machine.
         let folder = Path::new("/machine");
-        let firmware = firmware::installed().map(|(code, variables)| Firmware { code, variables });
+        let firmware = firmware::installed(image.manifest.machine.secure_boot)
+            .map(|(code, variables)| Firmware { code, variables });
         let plan = Plan {
             image: &Image { dir: "/image".into(), ..image.clone() },
             overlay: &folder.join("system.qcow2"),
@@ -42,6 +43,8 @@ impl StateKey {
             firmware: firmware.as_ref().filter(|_| image.manifest.boot == crate::image::Boot::Uefi),
             tpm: None,
             memory: Memory::Saved(Path::new("/memory")),
+            discs: &[],
+            at_restart: AtRestart::GoesOn,
         };
         for argument in arguments(&plan) {
             facts += &argument.to_string_lossy();
@@ -72,10 +75,11 @@ mod tests {
                     smp: 1,
                     memory_mib,
                     vga: "std".into(),
-                    tpm: false,
+                    ..MachineFacts::default()
                 },
                 boot: crate::image::Boot::Bios,
                 system_disk: "system.qcow2".into(),
+                system_format: Default::default(),
                 system_backing: None,
                 files: Default::default(),
                 recipe: hash(""),

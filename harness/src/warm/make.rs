@@ -12,7 +12,7 @@ use crate::guest::registry_facts::RegistryFacts;
 use crate::image::Image;
 use crate::machine::accel::Accelerator;
 use crate::machine::backend::Backend;
-use crate::machine::command_line::Memory;
+use crate::machine::command_line::{AtRestart, Memory};
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
 use crate::outcome::Outcome;
@@ -66,7 +66,7 @@ async fn boot_and_save(
 ) -> anyhow::Result<Option<Outcome>> {
     let base = image.file(&image.manifest.system_disk);
     let (overlay, memory) = (work.join(DISK), work.join(MEMORY));
-    overlay::create(&base, &overlay).await?;
+    overlay::of_image(image, &overlay).await?;
     let folder = RunFolder::create()?;
     let timeline = Timeline::start();
     // Logs and pictures go with the folder: only the state is kept.
@@ -79,6 +79,8 @@ async fn boot_and_save(
         memory: Memory::Shared(&memory),
         spoken: Default::default(),
         backend: &Backend::Qemu,
+        discs: &[],
+        at_restart: AtRestart::GoesOn,
     };
     let mut machine = Machine::prepare(config, &folder, timeline.clone()).await?;
     let began = Instant::now();

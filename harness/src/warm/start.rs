@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 
 use super::saved::SavedState;
-use crate::image::Image;
+use crate::image::{DiskFormat, Image};
 use crate::machine::accel::Accelerator;
 use crate::machine::agent::{Agent, AgentError};
 use crate::machine::backend::Backend;
-use crate::machine::command_line::Memory;
+use crate::machine::command_line::{AtRestart, Memory};
 use crate::machine::folder::RunFolder;
 use crate::machine::{Machine, MachineConfig, migration, overlay};
 use crate::timeline::{Seen, Source, Timeline};
@@ -42,7 +42,7 @@ pub(crate) async fn start(
     timeline: &Timeline,
 ) -> anyhow::Result<Machine> {
     state.unchanged()?;
-    overlay::create(&state.disk(), begin.overlay).await?;
+    overlay::create(&state.disk(), DiskFormat::Qcow2, begin.overlay).await?;
     let memory = state.memory();
     let config = MachineConfig {
         image: begin.image,
@@ -53,6 +53,8 @@ pub(crate) async fn start(
         memory: Memory::Saved(&memory),
         spoken: state.spoken.iter().map(|s| ((s.src.clone(), s.pid), s.seq)).collect(),
         backend: &Backend::Qemu,
+        discs: &[],
+        at_restart: AtRestart::GoesOn,
     };
     let mut machine = Machine::prepare(config, folder, timeline.clone()).await?;
     migration::load(&machine.qmp, folder.path(), &state.devices()).await?;

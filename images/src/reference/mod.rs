@@ -182,7 +182,7 @@ fn write_manifest(
             smp: 1,
             memory_mib: 1024,
             vga: "std".to_owned(),
-            tpm: false,
+            ..MachineFacts::default()
         },
         boot: Boot::Kernel {
             kernel: KERNEL.to_owned(),
@@ -191,6 +191,7 @@ fn write_manifest(
             root: ROOT.to_owned(),
         },
         system_disk: SYSTEM.to_owned(),
+        system_format: Default::default(),
         system_backing: Some(VOLUME.to_owned()),
         files,
         recipe: recipe.clone(),

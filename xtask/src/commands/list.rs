@@ -1,7 +1,7 @@
 //! `cargo xtask list`
 
 use softoff_harness::advise::{Seen, platforms};
-use softoff_harness::condition::remedies;
+use softoff_harness::condition::{WindowsMeans, remedies};
 use softoff_harness::image::GuestFamily;
 use softoff_harness::scenario::{Scenario, ScenarioError, policies};
 
@@ -42,6 +42,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     scenarios.extend(softoff_scenarios::load_libvirt().map_err(usage)?);
     if args.conditions {
         println!("{}", conditions(&scenarios));
+        println!(
+            "a real update instead of the synthetic one: kind = \"staged-update\", package = \"X.msu\" ({})",
+            WindowsMeans::StagedPackage
+        );
         return Ok(());
     }
     if args.json {
@@ -51,6 +55,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
                 serde_json::json!({
                     "scenario": s.name, "summary": s.summary, "images": s.images, "request": s.request.by,
                     "conditions": s.conditions.iter().map(|c| c.id()).collect::<Vec<_>>(),
+                    "windows_means": s.conditions.iter().map(|c| c.windows_means()).collect::<Vec<_>>(),
                     "outcome": s.expect.outcome, "cause": s.expect.cause,
                 })
             })
@@ -91,10 +96,16 @@ fn requests() -> anyhow::Result<String> {
 fn conditions(scenarios: &[Scenario]) -> comfy_table::Table {
     let all = scenarios.iter().flat_map(|s| &s.conditions).map(|c| {
         let realism = c.realism(GuestFamily::Reference);
-        vec![c.id(), realism.real.into(), realism.modelled.into(), remedies(c.cause()).join("; or: ")]
+        vec![
+            c.id(),
+            realism.real.into(),
+            realism.modelled.into(),
+            c.windows_means().to_string(),
+            remedies(c.cause()).join("; or: "),
+        ]
     });
     let mut rows: Vec<Vec<String>> = all.collect();
     rows.sort();
     rows.dedup();
-    table(&["condition", "real on the reference guest", "modelled there", "remedy"], rows)
+    table(&["condition", "real on the reference guest", "modelled there", "means on Windows", "remedy"], rows)
 }

@@ -181,7 +181,7 @@ impl Libvirt {
                 .with_context(hint)?;
         }
         self.hand_over(&dir)?;
-        let copied = Arc::new(image.copied_to(dir)?);
+        let copied = Arc::new(Image::of_hashed(dir, image.id.clone(), image.manifest.clone())?);
         images.push(copied.clone());
         Ok(copied)
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use crate::image::{Boot, GuestFamily};
+use crate::image::{Boot, DiskBus, GuestFamily};
 use crate::machine::accel::Accelerator;
 use crate::machine::command_line::{Memory, Plan};
 
@@ -39,13 +39,22 @@ impl Definition<'_> {
         if !matches!(plan.memory, Memory::Anonymous) {
             bail!("a saved state is not started through libvirt; boot cold");
         }
+        if !plan.discs.is_empty() {
+            bail!("a machine with discs is not started through libvirt: systems are installed by QEMU alone");
+        }
+        if plan.accelerator == Accelerator::Kvm && !facts.hyperv.is_empty() {
+            bail!(
+                "the image's Hyper-V flags ({}) have no words here; run without libvirt",
+                facts.hyperv.join(",")
+            );
+        }
         let (kind, cpu) = match plan.accelerator {
             Accelerator::Kvm => ("kvm", "<cpu mode='host-passthrough'/>".to_owned()),
             Accelerator::Tcg => ("qemu", cpu(&facts.tcg_cpu)?),
         };
         let clock = match manifest.family {
             GuestFamily::Reference => "utc",
-            GuestFamily::Windows => "localtime",
+            GuestFamily::Windows | GuestFamily::Reactos => "localtime",
         };
         let machine = escaped(&facts.machine);
         let mut out = format!(
@@ -66,14 +75,16 @@ impl Definition<'_> {
         }
         if let Some(firmware) = plan.firmware {
             let (code, variables) = (text(&firmware.code), text(&firmware.variables));
+            let secure = if facts.secure_boot { " secure='yes'" } else { "" };
             out += &format!(
-                "    <loader readonly='yes' type='pflash'>{code}</loader>\n    <nvram>{variables}</nvram>\n"
+                "    <loader readonly='yes'{secure} type='pflash'>{code}</loader>\n    <nvram>{variables}</nvram>\n"
             );
         }
+        let smm = if facts.secure_boot { "<smm state='on'/>" } else { "" };
         // A crashed guest stays for a look; a restart is told by QMP's RESET; S3 and S4 are offered, as by QEMU itself.
         out += &format!(
             "  </os>
-  <features><acpi/></features>
+  <features><acpi/>{smm}</features>
   {cpu}
   <clock offset='{clock}'/>
   <on_poweroff>destroy</on_poweroff>
@@ -85,14 +96,14 @@ impl Definition<'_> {
             text(self.emulator)
         );
         let mut target = 'a'..='z';
-        let mut next_disk = |serial, format, file: &Path, readonly| {
+        let mut next_disk = |serial, format, file: &Path, readonly, bus| {
             let target = target.next().unwrap_or('z');
-            format!("    {}\n", disk(serial, target, format, file, readonly))
+            format!("    {}\n", disk(serial, target, format, file, readonly, bus))
         };
         if let Boot::Kernel { root, .. } = &manifest.boot {
-            out += &next_disk("root", "raw", &plan.image.file(root), true);
+            out += &next_disk("root", "raw", &plan.image.file(root), true, DiskBus::Virtio);
         }
-        out += &next_disk("system", "qcow2", plan.overlay, false);
+        out += &next_disk("system", "qcow2", plan.overlay, false, facts.disk_bus);
         out += "    <controller type='usb' model='none'/>\n";
         for (number, socket) in [&plan.sockets.com1, &plan.sockets.com2].into_iter().enumerate() {
             out += &match (self.ports, number) {
@@ -145,14 +156,19 @@ fn serial(kind: &str, mode: &str, path: &Path, port: usize) -> String {
 }
 
 /// A host that cannot read or write stops the machine: its trouble must not look like the guest's.
-fn disk(serial: &str, target: char, format: &str, file: &Path, readonly: bool) -> String {
+fn disk(serial: &str, target: char, format: &str, file: &Path, readonly: bool, bus: DiskBus) -> String {
+    let (prefix, bus) = match bus {
+        DiskBus::Virtio => ("vd", "virtio"),
+        DiskBus::Sata => ("sd", "sata"),
+        DiskBus::Ide => ("hd", "ide"),
+    };
     let (readonly, policy) = match readonly {
         true => ("<readonly/>", ""),
         false => ("", " error_policy='stop' rerror_policy='stop'"),
     };
     format!(
         "<disk type='file' device='disk'><driver name='qemu' type='{format}'{policy}/><source file='{}'/>\
-         <target dev='vd{target}' bus='virtio'/>{readonly}<serial>{serial}</serial></disk>",
+         <target dev='{prefix}{target}' bus='{bus}'/>{readonly}<serial>{serial}</serial></disk>",
         text(file)
     )
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
-use softoff_harness::image::{Boot, Image};
+use softoff_harness::image::{Boot, DiskFormat, Image};
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::{QEMU, overlay, process};
@@ -74,7 +74,7 @@ impl Avocado<'_> {
         // Of the job before.
         let _none = std::fs::remove_file(at("result.json"));
         let began = Instant::now();
-        overlay::create(&system, &at("overlay.qcow2")).await?;
+        overlay::create(&system, DiskFormat::Qcow2, &at("overlay.qcow2")).await?;
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(self.programs.join("avocado"));
         command.args(["run", "--disable-sysinfo", "--vt-config"]).arg(at("subtests.cfg"));
