@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::Context;
 use base64::Engine;
 use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, escape_formatter};
 use sha2::{Digest, Sha256};
 
 use super::against::Shown;
 use super::page::page;
 use crate::compare::Comparison;
 use crate::record::schema::RunRecord;
+use crate::text::{is_hidden, printable_lines};
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -22,6 +23,13 @@ const SCRIPT: &str = include_str!("page.js");
 pub(super) fn render(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -> anyhow::Result<String> {
     let mut engine = Environment::new();
     engine.set_auto_escape_callback(|_| AutoEscape::Html);
+    // A page that is looked at in a terminal moves no cursor either.
+    engine.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() && text.chars().any(acts) => {
+            escape_formatter(out, state, &Value::from(printable_lines(text)))
+        }
+        _ => escape_formatter(out, state, value),
+    });
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.add_template("page", TEMPLATE).context("the report's template")?;
     // The page may run this one script and load nothing, from anywhere, whatever got into it.
@@ -37,11 +45,21 @@ pub(super) fn render(dir: &Path, run: &RunRecord, comparison: Option<&Comparison
     engine.get_template("page").and_then(|t| t.render(context)).context("writing report.html")
 }
 
-/// JSON that means the same and holds no `<`, `>` or `&`: they occur only inside its strings, where an escape may
-/// stand for them.
+/// Whether a character does something in a terminal; the white space of a text is none.
+fn acts(c: char) -> bool {
+    is_hidden(c) && !matches!(c, '\n' | '\t')
+}
+
+/// JSON that means the same and holds no `<`, `>` or `&`, and no character that acts: they occur only inside its strings,
+/// where an escape may stand for them.
 fn embedded(run: &RunRecord) -> anyhow::Result<String> {
     let json = serde_json::to_string(run).context("writing JSON")?;
-    Ok(json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let escaped = is_hidden(c) || matches!(c, '<' | '>' | '&');
+        if escaped { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -100,7 +118,7 @@ mod tests {
             one.reasons = vec![text];
             let run = run([one]);
             let inside = embedded(&run).unwrap();
-            prop_assert!(!inside.contains(['<', '>', '&']));
+            prop_assert!(!inside.contains(['<', '>', '&']) && !inside.contains(is_hidden));
             let back: serde_json::Value = serde_json::from_str(&inside).unwrap();
             prop_assert_eq!(back, serde_json::to_value(&run).unwrap());
         }
