@@ -4,6 +4,7 @@ mod batch;
 mod commands;
 mod confirm;
 mod host_tools;
+mod images;
 mod rounds;
 mod starts;
 mod ui;
