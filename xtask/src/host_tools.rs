@@ -77,6 +77,15 @@ pub(crate) fn needs() -> Vec<Need> {
     all.push(file(driver, "libvirt-daemon-driver-qemu", path, By::Libvirt));
     all.push(program("virsh", "libvirt-clients", path, By::Libvirt));
     all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
+    all.push(program("xorriso", "xorriso", "read driver discs, and make answer discs", By::Test));
+    all.push(program(
+        "isoinfo",
+        "genisoimage",
+        "read answer discs back, by other code than makes them",
+        By::Test,
+    ));
+    let by = "build the probe for 32-bit NT systems";
+    all.push(program("i686-w64-mingw32-gcc", "gcc-mingw-w64-i686", by, By::Test));
     all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
     // Ubuntu's package is a snap; its runners bring Chrome, which is as good.
     let browsers = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];

@@ -6,6 +6,7 @@ mod batch;
 mod commands;
 mod confirm;
 mod host_tools;
+mod images;
 mod resume;
 mod rounds;
 mod starts;

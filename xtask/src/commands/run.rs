@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use clap::{Parser, ValueEnum};
 use globset::{Glob, GlobMatcher};
-use softoff_harness::image::Image;
 use softoff_harness::known_issues::KnownIssues;
 use softoff_harness::machine::accel::{AccelChoice, Accelerator, choose};
 use softoff_harness::machine::{QEMU, folder};
@@ -20,8 +19,10 @@ use softoff_harness::run::Job;
 use softoff_harness::scenario::Scenario;
 use softoff_harness::schedule::Machines;
 use softoff_harness::shard::{Shard, assign};
+use softoff_images::hardening::Profile;
 
 use crate::batch::{self, Ran};
+use crate::images::{self, Chosen, DiskArgs};
 use crate::resume::Interrupted;
 use crate::{Cli, Command, Failure, asking, attached, host_tools, starts, ui};
 
@@ -44,14 +45,19 @@ pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
   cargo xtask run --domain win11 --connect qemu:///system
   cargo xtask run --shard 1/3 --durations ci/baseline
   cargo xtask run --resume
+  cargo xtask run --image reference --image reference-hardened
+  cargo xtask run --image win.qcow2 --family windows-server-2022 --scenario control
   cargo xtask run --json > run.json")]
 pub(crate) struct Args {
     /// Scenarios to run: names, globs, or paths of definitions (*.toml); all when absent
     #[arg(long = "scenario", value_name = "GLOB|PATH")]
     scenarios: Vec<String>,
-    /// Images: `reference`, or the path of an image folder with a manifest.json
+    /// Images: `reference`, a built one, the path of an image folder, or of a disk with --family; with -hardened behind
+    /// it, the hardening profile is put over each condition
     #[arg(long = "image", value_name = "NAME|PATH", default_value = "reference")]
     images: Vec<String>,
+    #[command(flatten)]
+    disk: DiskArgs,
     /// How the guest's instructions are run
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -166,10 +172,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 
 fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
     let scenarios = args.asking.under_policies(select(args)?)?;
-    if let Some(name) = args.images.iter().find(|name| *name != "reference" && !Path::new(name).exists()) {
-        let what = format!("there is no image `{name}`: give `reference`, or the path of an image folder");
-        return Err(Failure::Usage(anyhow!(what)));
-    }
+    images::check(&args.images, &args.disk)?;
     let swept = folder::sweep();
     if swept > 0 {
         eprintln!("removed {swept} temporary folders of runs that were killed");
@@ -180,7 +183,7 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
     }
     host_tools::ensure(host_tools::By::Run, args.install)?;
     let accelerator = accelerator(args.accel)?;
-    let images = args.images.iter().map(|name| open_image(name)).collect::<Result<Vec<_>, Failure>>()?;
+    let images = images::choose(&args.images, &args.disk)?;
     let mut jobs = plan(args, &scenarios, &images, accelerator, &known);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
@@ -199,7 +202,7 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
         let what = "no chosen scenario runs on a chosen image; `cargo xtask list --json` shows which image each wants";
         return Err(Failure::Usage(anyhow!(what)));
     }
-    for job in jobs.iter().filter(|j| j.repeat == 1 && j.approved.is_none()) {
+    for job in jobs.iter().filter(|j| j.repeat == 1 && j.approved.is_none() && j.hardening.is_empty()) {
         if softoff_scenarios::is_ours(&job.scenario) && job.scenario.policy.is_none() {
             let what = "has no approved snapshot, so its record is compared with none: `cargo xtask test`, then `cargo insta review`";
             eprintln!("note: {} on {} {what}", job.scenario.name, job.image.manifest.name);
@@ -300,35 +303,37 @@ pub(crate) fn accelerator(wanted: Accel) -> anyhow::Result<Accelerator> {
     Ok(accelerator)
 }
 
-fn open_image(name: &str) -> Result<Arc<Image>, Failure> {
-    if name == "reference" {
-        return Ok(Arc::new(ui::build::reference()?));
-    }
-    let image = Image::open(Path::new(name)).with_context(|| format!("the image {name} cannot be used"))?;
-    Ok(Arc::new(image))
-}
-
 fn plan(
     args: &Args,
     scenarios: &[Arc<Scenario>],
-    images: &[Arc<Image>],
+    images: &[Chosen],
     accelerator: Accelerator,
     known: &Arc<KnownIssues>,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
     for repeat in 1..=args.repeat {
-        for image in images {
+        for Chosen { image, hardened } in images {
             let family = image.manifest.family;
             for scenario in scenarios.iter().filter(|s| s.images.contains(&family)) {
+                let (scenario, hardening) = match hardened {
+                    None => (scenario.clone(), Arc::default()),
+                    // What nothing was written down about beforehand is no part of the matrix.
+                    Some((profile, hardened)) => match profile.arm(scenario) {
+                        Some(arm) => (Arc::new(arm), hardened.edits.clone()),
+                        None => continue,
+                    },
+                };
+                let approved = hardened.is_none().then(|| softoff_scenarios::approved(&scenario, family));
                 jobs.push(Job {
-                    approved: softoff_scenarios::approved(scenario, family),
+                    approved: approved.flatten(),
                     repeat,
                     known_issues: known.clone(),
                     deadline_scale: args.deadline_scale,
                     full_deadline: args.full_deadline,
                     without_injection: args.without_injection,
+                    hardening,
                     keep: args.keep,
-                    ..Job::new(scenario.clone(), image.clone(), accelerator)
+                    ..Job::new(scenario, image.clone(), accelerator)
                 });
             }
         }
@@ -342,7 +347,12 @@ fn conclude(args: &Args, ran: &Ran, known: &KnownIssues) -> Result<(), Failure> 
     if let Some(comparison) = &ran.comparison {
         ui::comparison::lines(comparison).iter().for_each(|line| eprintln!("{line}"));
     }
-    let tables = [ui::soft_versus_hard::render(run), ui::requests::matrix(run), ui::requests::backends(run)];
+    let tables = [
+        ui::hardening::render(run, &Profile::own()?).map(|table| table.to_string()),
+        ui::soft_versus_hard::render(run),
+        ui::requests::matrix(run),
+        ui::requests::backends(run),
+    ];
     tables.iter().flatten().for_each(|table| eprintln!("{table}"));
     if args.json {
         println!("{}", ui::json(run)?);

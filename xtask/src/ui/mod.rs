@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod comparison;
 mod confusion;
 pub(crate) mod diagnosis;
+pub(crate) mod hardening;
 pub(crate) mod inspection;
 pub(crate) mod lint;
 pub(crate) mod live;
