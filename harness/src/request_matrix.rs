@@ -138,12 +138,12 @@ impl<'a> Cell<'a> {
 
 /// A request's name in a narrow column.
 fn short(by: &str) -> &'static str {
-    use crate::settle::{AGENT, DEFAULT, DESTROY, DESTROY_GRACEFUL, PLUG, PRESS};
+    use crate::settle::{AGENT, DEFAULT, PRESS, is_plug};
     match by {
         _ if by == PRESS => "press",
         _ if by == AGENT => "agent",
         _ if by == DEFAULT => "virsh shutdown",
-        _ if [PLUG, DESTROY, DESTROY_GRACEFUL].contains(&by) => "plug",
+        _ if is_plug(by) => "plug",
         _ => "?",
     }
 }

@@ -36,6 +36,9 @@ pub const DECISIVE: &[&str] = &[
     "SUSPEND_DISK",
     "WAKEUP",
 ];
+/// How pulling the plug of somebody else's machine by QMP is named in the timeline.
+pub const QUIT: &str = "quit";
+
 /// How pulling the plug through libvirt is named in the timeline.
 pub const DESTROY: &str = "virsh destroy";
 
@@ -47,7 +50,13 @@ const ENDED_BY_HOST: [&str; 2] = ["host-signal", "host-qmp-quit"];
 
 /// Whether a request by this name takes the power away.
 pub fn is_plug(by: &str) -> bool {
-    [PLUG, DESTROY, DESTROY_GRACEFUL].contains(&by)
+    [PLUG, QUIT, DESTROY, DESTROY_GRACEFUL].contains(&by)
+}
+
+/// Whether QEMU, asked so, ends by itself and says so. SIGKILL leaves it no time to say anything: an event that comes
+/// all the same tells of somebody else.
+fn is_told(plug: &str) -> bool {
+    is_plug(plug) && plug != PLUG
 }
 
 /// The outcome, if what was seen so far decides it. S3 decides nothing until the deadline, since a wake-up
@@ -81,7 +90,7 @@ fn died(seen: &Seen) -> Option<String> {
 /// What ended the machine first.
 fn first_end(observations: &[Observation]) -> Option<Outcome> {
     let mut to_disk = false;
-    let mut plug_pulled = false;
+    let (mut killed, mut told_to_end) = (false, false);
     let mut requested = false;
     for observation in observations {
         if let Some(evidence) = died(&observation.what) {
@@ -90,7 +99,8 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
         match &observation.what {
             Seen::Requested { by, .. } => {
                 requested = true;
-                plug_pulled |= is_plug(by);
+                killed |= is_plug(by);
+                told_to_end |= is_told(by);
             }
             Seen::QmpEvent { name, data } => {
                 let text = |key: &str| data.get(key).and_then(|v| v.as_str()).unwrap_or_default();
@@ -120,7 +130,7 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
                         });
                     }
                     // libvirt ends QEMU by SIGTERM, `quit` does the same: QEMU obeys and tells.
-                    "SHUTDOWN" if plug_pulled && !guest && ENDED_BY_HOST.contains(&text("reason")) => {
+                    "SHUTDOWN" if told_to_end && !guest && ENDED_BY_HOST.contains(&text("reason")) => {
                         return Some(Outcome::HostKilled);
                     }
                     "SHUTDOWN" => return Some(shut_down(guest, text("reason"), to_disk)),
@@ -128,8 +138,10 @@ fn first_end(observations: &[Observation]) -> Option<Outcome> {
                 }
             }
             Seen::ProcessExited { code, signal } => {
-                // 9: SIGKILL, which is how the plug is pulled. Of libvirt's QEMU neither code nor signal is told.
-                if plug_pulled && (*signal == Some(9) || (code.is_none() && signal.is_none())) {
+                // 9: SIGKILL, which is how the plug is pulled; libvirt does it where SIGTERM was not obeyed. Of a QEMU
+                // that is no child of ours neither code nor signal is told.
+                let untold = code.is_none() && signal.is_none();
+                if killed && *signal == Some(9) || told_to_end && untold {
                     return Some(Outcome::HostKilled);
                 }
                 let how = match (code, signal) {

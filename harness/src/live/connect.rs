@@ -12,7 +12,7 @@ use crate::machine::agent::{Agent, AgentError};
 use crate::machine::button;
 use crate::machine::libvirt::{Connection, DomainMonitor, GuestAgent, VirshError};
 use crate::machine::qmp::{QmpClient, QmpError, QmpEvent};
-use crate::settle::{AGENT, DESTROY, PLUG, PRESS};
+use crate::settle::{AGENT, DESTROY, PRESS, QUIT};
 use crate::text::printable;
 use crate::timeline::{Seen, Source, Timeline};
 
@@ -167,7 +167,7 @@ impl Reach {
         number: u32,
     ) -> Result<(), LiveError> {
         let by = match self {
-            Reach::Sockets { .. } => PLUG,
+            Reach::Sockets { .. } => QUIT,
             Reach::Domain { .. } => DESTROY,
         };
         timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
