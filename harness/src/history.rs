@@ -113,7 +113,7 @@ impl History {
                 params![
                     run.id,
                     r.scenario.0,
-                    r.image.name,
+                    r.subject(),
                     r.repeat,
                     r.verdict.to_string(),
                     r.outcome.kind().to_string(),

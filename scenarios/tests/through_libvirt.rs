@@ -82,6 +82,26 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
     end(libvirt);
 }
 
+/// libvirt 9 waits 60 s for an agent that has its port open and says nothing (QEMU_AGENT_SHUTDOWN_TIMEOUT), and
+/// presses then; with the port closed it presses at once.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes: cargo test -p softoff-scenarios --test through_libvirt -- --ignored"]
+async fn a_silent_agent_blocks_libvirts_default_for_a_minute_and_an_absent_one_does_not() {
+    let libvirt = libvirt().await;
+    let path = |name: &str| softoff_scenarios::libvirt_dir().join(name).with_extension("toml");
+    for (name, blocks) in [("default-agent-frozen", true), ("default-agent-absent", false)] {
+        let job = common::job(&path(name), false);
+        let image = libvirt.image(&job.image).unwrap();
+        let record = common::run(&Job { backend: Backend::Libvirt(libvirt.clone()), image, ..job }).await;
+        assert_eq!(record.verdict, Verdict::Pass, "{:#?}", record.reasons);
+        let [request] = record.requests.as_slice() else { panic!("one request: {:?}", record.requests) };
+        println!("{name}: {request:?}");
+        assert_eq!(request.sent.as_deref(), Some(["system_powerdown".to_owned()].as_slice()));
+        assert_eq!(request.took_ms.is_some_and(|ms| ms >= 60_000), blocks, "{request:?}");
+    }
+    end(libvirt);
+}
+
 /// Killed just after a press that the guest discards: what is seen afterwards is what the scenario expects, and still
 /// nothing may be said, since nobody knows what became of the request.
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +192,7 @@ async fn a_domain_that_was_renamed_is_not_found_and_one_that_runs_cannot_be_rena
     // Attached to, a machine whose processors stand still is neither pressed nor ended.
     let report = look(&attach("renamed"), &|_| ()).await.unwrap();
     assert!(
-        !report.pressed && report.not_pressed.is_some_and(|why| why.contains("paused")),
+        !report.pressed && report.not_pressed.is_some_and(|why| why.contains("prelaunch")),
         "{:?}",
         report.seen
     );

@@ -20,6 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// is then, it stays.
 pub(crate) fn run(args: &Args, name: &str) -> Result<(), Failure> {
     let connection = Connection::to(args.connect.as_deref())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    // Before anything is written: a name that libvirt does not know leaves no empty record.
+    let _state = runtime.block_on(connection.virsh(&["domstate", name])).map_err(anyhow::Error::from)?;
     let store = RunStore::create(&batch::out(args))?;
     let dir = store.dir().join("domain");
     std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -28,8 +32,6 @@ pub(crate) fn run(args: &Args, name: &str) -> Result<(), Failure> {
         press: Some(DEADLINE.mul_f64(args.deadline_scale)),
         screens: Some(dir.clone()),
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let tell = |stage| eprintln!("{}", stage_line(stage));
     let report = runtime.block_on(live::look(&job, &tell)).map_err(anyhow::Error::from)?;
     write_timeline(&dir, &report.observations)?;

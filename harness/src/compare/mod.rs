@@ -20,7 +20,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Phase, RequestMeans};
+use crate::outcome::{BackendKind, Phase, RequestMeans};
 use crate::record::schema::{RunRecord, ScenarioRecord};
 pub use suspect::Suspect;
 
@@ -236,12 +236,15 @@ fn groups(run: &RunRecord) -> BTreeMap<Key, Vec<&ScenarioRecord>> {
     let mut groups: BTreeMap<Key, Vec<&ScenarioRecord>> = BTreeMap::new();
     // Retries were made because something had failed; to count them would favour what passes.
     for result in run.results.iter().filter(|r| r.retry_of.is_none()) {
-        let request = match result.request.by {
-            RequestMeans::AcpiButton => "acpi-button",
-            RequestMeans::GuestAgent => "guest-agent",
-            RequestMeans::HardPowerOff => "hard-power-off",
-            RequestMeans::LibvirtDefault => "libvirt-default",
-            RequestMeans::DestroyGraceful => "destroy-graceful",
+        let request = match (result.request.by, result.backend) {
+            (RequestMeans::AcpiButton, BackendKind::Qemu) => "acpi-button",
+            (RequestMeans::AcpiButton, BackendKind::Libvirt) => "acpi-button, by libvirt",
+            (RequestMeans::GuestAgent, BackendKind::Qemu) => "guest-agent",
+            (RequestMeans::GuestAgent, BackendKind::Libvirt) => "guest-agent, by libvirt",
+            (RequestMeans::HardPowerOff, BackendKind::Qemu) => "hard-power-off",
+            (RequestMeans::HardPowerOff, BackendKind::Libvirt) => "hard-power-off, by libvirt",
+            (RequestMeans::LibvirtDefault, _) => "libvirt-default",
+            (RequestMeans::DestroyGraceful, _) => "destroy-graceful",
         };
         groups
             .entry((result.scenario.0.clone(), result.image.name.clone(), request))

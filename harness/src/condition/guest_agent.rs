@@ -50,7 +50,8 @@ impl GuestAgent {
             Failing::Frozen => "kill -STOP $p",
             Failing::Dies => "kill -STOP $p; /usr/bin/busybox sleep 15; kill -KILL $p",
         };
-        let script = format!("read p < /run/qemu-ga.pid; /usr/bin/busybox sleep 1; {signals}");
+        // guest-exec's programs are children of the agent, which writes no pid file unless it is a daemon.
+        let script = format!("p=$PPID; /usr/bin/busybox sleep 1; {signals}");
         let arguments = json!({ "path": "/usr/bin/busybox", "arg": ["sh", "-c", script] });
         subject.machine.agent.raw("guest-exec", arguments, LIMIT).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;

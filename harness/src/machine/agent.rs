@@ -162,8 +162,9 @@ impl Agent {
                 let seen = format!("pid {pid} still runs");
                 return Err(AgentError::Timeout { command, path: self.path(), limit, seen });
             }
-            // The agent has no notification for the end of a program.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The agent has no notification for the end of a program. Through libvirt each question is a process.
+            let pause = if matches!(self.way, Way::Libvirt(_)) { 300 } else { 50 };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 

@@ -55,6 +55,36 @@ impl Picture {
         Ok(Picture { width, height, rgb })
     }
 
+    /// Reads what a screendump wrote: QEMU's PPM, or the PNG that libvirt asks QEMU 7.1 and newer for.
+    pub fn from_screendump(bytes: &[u8]) -> Result<Picture, NotAPicture> {
+        if bytes.starts_with(b"\x89PNG") { Picture::from_png(bytes) } else { Picture::from_ppm(bytes) }
+    }
+
+    fn from_png(bytes: &[u8]) -> Result<Picture, NotAPicture> {
+        let broken = |_| NotAPicture("a broken PNG");
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
+        decoder.set_limits(png::Limits { bytes: MAX_PIXELS * 4 });
+        decoder.set_transformations(png::Transformations::normalize_to_color8());
+        let mut reader = decoder.read_info().map_err(broken)?;
+        let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+        if width == 0 || height == 0 || width.checked_mul(height).is_none_or(|n| n > MAX_PIXELS) {
+            return Err(NotAPicture("size out of bounds"));
+        }
+        let size = reader.output_buffer_size().ok_or(NotAPicture("size out of bounds"))?;
+        let mut pixels = vec![0; size];
+        let frame = reader.next_frame(&mut pixels).map_err(broken)?;
+        let samples = frame.color_type.samples();
+        let rgb: Vec<u8> = match samples {
+            3 | 4 => pixels.chunks_exact(samples).filter_map(|p| p.get(..3)).flatten().copied().collect(),
+            // Shades of grey, with or without transparency.
+            _ => pixels.chunks_exact(samples).filter_map(|p| p.first()).flat_map(|grey| [*grey; 3]).collect(),
+        };
+        if rgb.len() != width * height * 3 {
+            return Err(NotAPicture("cut"));
+        }
+        Ok(Picture { width, height, rgb })
+    }
+
     /// Share of tiles, 0 to 1, that differ from `before`; 1 when the size changed.
     pub fn changed_since(&self, before: &Picture) -> f32 {
         if (self.width, self.height) != (before.width, before.height) {
@@ -123,6 +153,18 @@ mod tests {
         after.rgb[0] = 8;
         assert_eq!(after.changed_since(&before), 0.25);
         assert_eq!(flat(65, 64, 7).changed_since(&before), 1.0);
+    }
+
+    #[test]
+    fn a_picture_survives_png() {
+        let mut picture = flat(40, 33, 7);
+        picture.rgb[0] = 200;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        picture.write_png(file.path()).unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert_eq!(Picture::from_screendump(&bytes).unwrap(), picture);
+        assert_eq!(Picture::from_screendump(&ppm(&picture)).unwrap(), picture);
+        assert!(Picture::from_screendump(&bytes[..bytes.len() / 2]).is_err());
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Drop for ScreenWatcher {
 pub(crate) async fn picture(qmp: &QmpClient, scratch: &Path) -> anyhow::Result<Picture> {
     qmp.picture(scratch, Duration::from_secs(10)).await?;
     let bytes = tokio::fs::read(scratch).await?;
-    Ok(Picture::from_ppm(&bytes)?)
+    Ok(Picture::from_screendump(&bytes)?)
 }
 
 impl State {

@@ -376,6 +376,15 @@ impl PhaseTimes {
 }
 
 impl ScenarioRecord {
+    /// What times and results belong to, for people: the image, and libvirt where it ran the machine. The two are never
+    /// mixed.
+    pub fn subject(&self) -> String {
+        match self.backend {
+            BackendKind::Qemu => self.image.name.clone(),
+            BackendKind::Libvirt => format!("{} (libvirt)", self.image.name),
+        }
+    }
+
     /// Whether this says something of the guest: it was asked, and neither the host nor an unproven condition
     /// stands in between.
     pub fn is_asked(&self) -> bool {

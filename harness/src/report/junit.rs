@@ -51,7 +51,7 @@ fn case(result: &ScenarioRecord, run: &RunRecord) -> TestCase {
         name.push_str(&format!(" #{}", result.repeat));
     }
     let mut case = TestCase::new(name, status(result, run));
-    case.set_classname(format!("softoff.{}", result.image.name));
+    case.set_classname(format!("softoff.{}", result.subject()));
     case.set_time(Duration::from_millis(result.wall_ms));
     let mut property = |name: &str, value: String| {
         case.add_property(Property::new(name, value));

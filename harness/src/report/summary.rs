@@ -143,7 +143,7 @@ fn table(out: &mut String, results: &[&ScenarioRecord], reasons: bool) {
             "| {} | {}{repeat} | {} | {} | {} | {} |",
             result.verdict,
             safe(&result.scenario.0, 80),
-            safe(&result.image.name, 40),
+            safe(&result.subject(), 50),
             result.outcome.kind(),
             result.diagnosis.cause,
             result.phases.powered_off_ms.map_or("-".to_owned(), seconds),

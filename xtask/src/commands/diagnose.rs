@@ -65,7 +65,7 @@ pub(crate) struct ReachArgs {
     #[arg(long, value_name = "SOCKET")]
     pub(crate) qmp: Option<PathBuf>,
     /// Its guest-agent socket, for its registry
-    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    #[arg(long, value_name = "SOCKET", requires = "qmp", conflicts_with = "domain")]
     pub(crate) qga: Option<PathBuf>,
     /// A running machine, by libvirt's name of it; QMP and the agent go by way of libvirt
     #[arg(long, value_name = "NAME", conflicts_with = "qmp")]

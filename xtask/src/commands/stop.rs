@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 While the screen says that update work is under way, the patience is fifteen times as long.
 
-Exit codes: 0 the machine is off (or hibernated), and ended itself; 1 it is not, or the plug was pulled; 2 wrong
-usage; 3 the machine cannot be reached.")]
+Exit codes: 0 the machine is off (or hibernated), and ended itself; 1 it is not, or the plug was pulled;
+2 wrong usage; 3 the machine cannot be reached.")]
 pub(crate) struct Args {
     #[command(flatten)]
     reach: ReachArgs,

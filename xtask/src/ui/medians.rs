@@ -40,7 +40,7 @@ pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
     // A warm guest's times are its own: under TCG the code it runs is translated anew.
     let warm = |r: &ScenarioRecord| r.start.as_ref().is_some_and(|s| s.mode == StartMode::Warm);
     let mark = |r: &ScenarioRecord| if warm(r) { " (warm)" } else { "" };
-    let name = |r: &ScenarioRecord| (format!("{}{}", r.scenario, mark(r)), r.image.name.clone());
+    let name = |r: &ScenarioRecord| (format!("{}{}", r.scenario, mark(r)), r.subject());
     let mut names: Vec<(String, String)> = asked.iter().map(|r| name(r)).collect();
     names.sort();
     names.dedup();

@@ -34,7 +34,7 @@ pub(crate) fn render(run: &RunRecord) -> String {
         };
         vec![
             r.scenario.to_string(),
-            r.image.name.clone(),
+            r.subject(),
             r.outcome.kind().to_string(),
             live::verdict(r.verdict),
             time_to_off(r),
