@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::compare::{Change, Suspect, Terms, compare};
 use crate::outcome::Verdict;
-use crate::record::schema::RunRecord;
+use crate::record::schema::{RunRecord, ScenarioRecord};
 use crate::record::words::median;
 
 /// Name of the database beside the runs.
@@ -87,7 +87,8 @@ impl History {
         Ok(History { db })
     }
 
-    /// Takes a run in. Whether it is new: the same run twice is one run; another under the same id is an error.
+    /// Takes a run in. Whether it is new: the same run twice is one run, and one that went on stands for what it was
+    /// before; another under the same id is an error.
     pub fn import(&mut self, run: &RunRecord) -> anyhow::Result<bool> {
         let text = serde_json::to_string(run).context("writing JSON")?;
         let change = self.db.transaction()?;
@@ -95,12 +96,17 @@ impl History {
             .query_row("SELECT record FROM run WHERE id = ?1", [&run.id], |row| row.get(0))
             .optional()?;
         if let Some(known) = known {
+            if known == text {
+                return Ok(false);
+            }
+            let before: Option<RunRecord> = serde_json::from_str(&known).ok();
             anyhow::ensure!(
-                known == text,
+                before.is_some_and(|before| goes_on(&before, run)),
                 "the history has another run {}; rename the new one's folder and id to keep both",
                 run.id
             );
-            return Ok(false);
+            change.execute("DELETE FROM result WHERE run = ?1", [&run.id])?;
+            change.execute("DELETE FROM run WHERE id = ?1", [&run.id])?;
         }
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         change.execute(
@@ -128,7 +134,7 @@ impl History {
         Ok(true)
     }
 
-    /// A run as it was taken in.
+    /// A run as it was taken in, or as it is since it went on.
     pub fn run(&self, id: &str) -> anyhow::Result<RunRecord> {
         let text: Option<String> =
             self.db.query_row("SELECT record FROM run WHERE id = ?1", [id], |row| row.get(0)).optional()?;
@@ -226,11 +232,38 @@ impl History {
     }
 }
 
+/// Whether a run is what became of an interrupted one: on the same host, with every result it had.
+fn goes_on(before: &RunRecord, run: &RunRecord) -> bool {
+    // A failure may have become flaky since: the verdict is left out.
+    let of = |r: &ScenarioRecord| (r.dir.clone(), r.outcome.clone(), r.wall_ms);
+    let kept = |r: &ScenarioRecord| run.results.iter().any(|now| of(now) == of(r));
+    run.resumed > before.resumed
+        && run.started_at == before.started_at
+        && run.host == before.host
+        && before.results.iter().all(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::outcome::Outcome;
     use crate::report::testing::{result, run};
+
+    #[test]
+    fn a_run_that_went_on_stands_for_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut history = History::open(&dir.path().join(HISTORY)).unwrap();
+        let whole = RunRecord { resumed: 1, ..night(1, 0, "7") };
+        let mut cut = RunRecord { interrupted: true, resumed: 0, ..whole.clone() };
+        cut.results.truncate(3);
+        assert!(history.import(&cut).unwrap() && history.import(&whole).unwrap());
+        assert!(!history.import(&whole).unwrap());
+        assert_eq!(history.run(&whole.id).unwrap().results.len(), 8);
+        // One that lost what it had is another run, and so is the older one.
+        let mut other = RunRecord { resumed: 2, ..whole.clone() };
+        other.results.remove(0);
+        assert!(history.import(&other).is_err() && history.import(&cut).is_err());
+    }
 
     fn night(number: u64, slower: u64, qemu: &str) -> RunRecord {
         let results = (1..=8).map(|n| {

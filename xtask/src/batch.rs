@@ -66,6 +66,8 @@ pub(crate) async fn run_all(
         missing: Vec::new(),
         results,
     };
+    // Of a run that goes on, what was retried already.
+    rounds::mark_flaky(&mut record.results);
     for _ in 0..args.retries {
         let again = rounds::retries(&jobs, &record.results);
         batch.add(&again, &mut record, &mut trouble).await;

@@ -154,8 +154,7 @@ async fn confirm(
     let family = image.manifest.family;
     let edits: Vec<HiveEdit> = scenario.conditions.iter().flat_map(|c| c.offline(family)).collect();
     let folder = tempfile::tempdir().context("making a folder; is the disk full?")?;
-    let injected = prepare(&image, &folder.path().join("injected"), &edits).await?;
-    let lint = lint(&injected)?;
+    let lint = predict(&image, folder.path(), &edits).await?;
     let job = |scenario: Scenario, image: Arc<Image>| Job::new(Arc::new(scenario), image, accelerator);
     let mut asked = scenario.clone();
     if let Some(outcome) = lint.outcome().filter(|outcome| *outcome != asked.expect.outcome) {
@@ -169,15 +168,15 @@ async fn confirm(
         return Ok(arms);
     }
     let all: Vec<HiveEdit> = edits.into_iter().chain(lint.remedy()).collect();
-    let remedied = prepare(&image, &folder.path().join("remedied"), &all).await?;
-    let lint = self::lint(&remedied)?;
+    let lint = predict(&image, folder.path(), &all).await?;
     let name = scenario.name.clone();
     let mut plain = scenario;
     plain.conditions.clear();
     plain.name = ScenarioName(format!("{name}-remedied"));
     plain.request.delay = Span(PATIENCE);
     plain.expect = Expectation::healthy();
-    let record = run(store, job(plain.clone(), Arc::new(remedied))).await?;
+    // Conditions and remedies are settings on one disk, the later above the earlier.
+    let record = run(store, Job { hardening: Arc::new(all), ..job(plain.clone(), image) }).await?;
     plain.name = name;
     arms.push(arm(&plain, "remedied", &lint, &record, true));
     Ok(arms)
@@ -200,26 +199,19 @@ async fn run(store: &RunStore, job: Job) -> anyhow::Result<ScenarioRecord> {
     record.context("the run was stopped; start it again")
 }
 
-fn lint(image: &Image) -> anyhow::Result<Lint> {
-    let disk = DiskImage::open(&image.file(&image.manifest.system_disk))?;
-    // The reference guest is no evaluation, so that its age does not matter.
-    Ok(Lint::of(&ImageReport::read(&disk, 0)?))
-}
-
-/// An image whose system disk is an overlay on another image's, with these values; its other files are links.
-async fn prepare(image: &Image, dir: &Path, edits: &[HiveEdit]) -> anyhow::Result<Image> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let system = &image.manifest.system_disk;
-    for name in image.manifest.named_files().into_iter().filter(|name| *name != system.as_str()) {
-        std::os::unix::fs::symlink(image.file(name), dir.join(name))
-            .with_context(|| format!("cannot link {name} into {}", dir.display()))?;
+/// What the linter says of the image's disk with these values.
+async fn predict(image: &Image, dir: &Path, edits: &[HiveEdit]) -> anyhow::Result<Lint> {
+    let disk = dir.join("predicted.qcow2");
+    if disk.exists() {
+        std::fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
     }
-    let disk = dir.join(system);
     overlay::of_image(image, &disk).await?;
     if !edits.is_empty() {
-        inject::apply(&disk, &[image.file(system)], edits).context("the values could not be put in place")?;
+        let base = image.file(&image.manifest.system_disk);
+        inject::apply(&disk, &[base], edits).context("the values could not be put in place")?;
     }
-    Ok(Image { dir: dir.to_owned(), ..image.clone() })
+    // The reference guest is no evaluation, so that its age does not matter.
+    Ok(Lint::of(&ImageReport::read(&DiskImage::open(&disk)?, 0)?))
 }
 
 #[cfg(test)]

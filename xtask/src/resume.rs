@@ -127,6 +127,13 @@ impl Interrupted {
             );
         }
         let before = read_run(&self.dir).ok();
+        let whole = |job: &PlannedJob| found.results.iter().any(|r| r.dir == job.dir);
+        if before.as_ref().is_some_and(|run| !run.interrupted) && now.iter().all(whole) {
+            let dir = self.dir.display();
+            return Err(usage(format!(
+                "nothing of {dir} is left to run; `cargo xtask report {dir}` shows it"
+            )));
+        }
         let planned = found.results.iter().filter(|r| now.iter().any(|job| job.dir == r.dir)).count();
         eprintln!("going on with {}: {planned} of {} are finished", self.dir.display(), now.len());
         Ok(Work {

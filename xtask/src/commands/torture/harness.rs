@@ -109,7 +109,7 @@ pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
         std::thread::sleep(moment);
         // It may have ended by itself.
         let _reached = running.living.signal(Signal::SIGKILL);
-        let ended = running.to_the_end(vec![])?;
+        let ended = running.finish(vec![])?;
         let mut wrong = look::words(&ended);
         wrong.extend(look::living(&ended.place.tmp));
         match Records::newest(&ended.place.out).filter(|records| records.dir.join("plan.json").exists()) {

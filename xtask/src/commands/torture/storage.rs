@@ -227,7 +227,7 @@ pub(super) fn two_runs(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen>
     }
     let (one, two) = (Trial::of(bench.place()?, fault.options), Trial::of(bench.place()?, fault.options));
     let (first, second) = (one.start()?, two.start()?);
-    let (first, second) = (first.to_the_end(vec![])?, second.to_the_end(vec![])?);
+    let (first, second) = (first.finish(vec![])?, second.finish(vec![])?);
     let mut problems = look::problems(&first, fault.right);
     problems.extend(look::problems(&second, fault.right));
     let states = bench.states()?.len();

@@ -165,7 +165,7 @@ impl Trial {
 
     /// Runs it to its end; each act is done once, when its words are first seen.
     pub(super) fn run(&self, acts: Vec<Act<'_>>) -> anyhow::Result<Ended> {
-        self.start()?.to_the_end(acts)
+        self.start()?.finish(acts)
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Waits for its end, acting on the way.
-    pub(super) fn to_the_end(mut self, mut acts: Vec<Act<'_>>) -> anyhow::Result<Ended> {
+    pub(super) fn finish(mut self, mut acts: Vec<Act<'_>>) -> anyhow::Result<Ended> {
         loop {
             self.peak_kib = self.peak_kib.max(peak_kib(self.living.pid));
             match self.lines.recv_timeout(Duration::from_millis(200)) {
