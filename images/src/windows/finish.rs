@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use softoff_harness::disk::{DiskImage, fat};
+use softoff_harness::disk::registry::read_hive;
+use softoff_harness::disk::{DiskImage, Hive, fat, system_volume};
 use softoff_harness::image::{DiskFormat, Image, MANIFEST, Manifest, Sha256Hex};
 use softoff_harness::inspect::{Evaluation, ImageReport};
 use softoff_harness::record::utc;
@@ -22,6 +23,10 @@ const DISK: &str = "system.qcow2";
 
 /// Beside the manifest: where the image came from, for people.
 pub const PROVENANCE: &str = "provenance.json";
+
+/// The guest agent's service, and the probe: where the first logon's script puts them.
+const AGENT: &str = r"CurrentControlSet\Services\QEMU-GA";
+const PROBE: &str = r"\softoff\probe.exe";
 
 /// Days of a server's evaluation, and of a client's (learn.microsoft.com, Evaluation Center).
 const SERVER_DAYS: u64 = 180;
@@ -99,6 +104,7 @@ fn look(build: &Build<'_>, disk: &Path, now: u64) -> anyhow::Result<BTreeMap<Str
         let why = report.no_system.unwrap_or_else(|| "its registry cannot be read".into());
         format!("the installed disk holds no Windows that can be read: {why}")
     })?;
+    check_programs(&disk)?;
     let mut add = |name: &str, text: Option<String>| text.map(|text| found.insert(name.to_owned(), text));
     add("edition", registry.edition);
     add("installation type", registry.installation_type);
@@ -109,6 +115,20 @@ fn look(build: &Build<'_>, disk: &Path, now: u64) -> anyhow::Result<BTreeMap<Str
         add("evaluation ends", ends.map(utc));
     }
     Ok(found)
+}
+
+/// The first logon's script came to its end: probe and agent are there.
+fn check_programs(disk: &DiskImage) -> anyhow::Result<()> {
+    let volume = system_volume(disk)?;
+    let agent = read_hive(&volume, &Hive::System, |hive| hive.has_key(AGENT))?;
+    let probe = volume.file_size(PROBE).is_ok();
+    anyhow::ensure!(
+        agent && probe,
+        "the installed disk lacks {}: the script of the first logon did not come to its end; next: --restart, and look at \
+         the pictures",
+        if agent { PROBE } else { AGENT }
+    );
+    Ok(())
 }
 
 fn provenance(
@@ -136,4 +156,38 @@ fn provenance(
         add("hardening", crate::hardening::Profile::own()?.digest().to_string());
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use regf::{DataType, HiveBuilder};
+
+    use super::*;
+    use crate::measure_disk::build_with;
+
+    fn disk(dir: &Path, agent: bool, probe: bool) -> DiskImage {
+        let mut hive = HiveBuilder::new_with_version("ROOT", 5).unwrap();
+        let select = hive.create_key("Select").unwrap();
+        hive.add_value(select, "Current", DataType::Dword, &[1, 0, 0, 0]).unwrap();
+        if agent {
+            hive.create_key(r"ControlSet001\Services\QEMU-GA").unwrap();
+        }
+        let mut files = vec![("Windows/System32/config/SYSTEM", hive.to_bytes().unwrap())];
+        if probe {
+            files.push(("softoff/probe.exe", b"MZ".to_vec()));
+        }
+        std::fs::create_dir_all(dir).unwrap();
+        DiskImage::open(&build_with(dir, &files).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_installation_whose_script_did_not_end_is_no_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |name: &str, agent, probe| {
+            check_programs(&disk(&dir.path().join(name), agent, probe)).map_err(|e| e.to_string())
+        };
+        assert_eq!(check("whole", true, true), Ok(()));
+        assert!(check("no-agent", false, true).unwrap_err().contains("QEMU-GA"));
+        assert!(check("no-probe", true, false).unwrap_err().contains("probe.exe"));
+    }
 }

@@ -25,6 +25,9 @@ use crate::tools;
 /// Machines before it is given up: Setup restarts two to four times.
 const MOST: usize = 12;
 
+/// How long nothing may change at ReactOS' desktop before its button is pressed; its whole installation took 104 s (measured).
+const DESKTOP: Duration = Duration::from_secs(60);
+
 /// Less than this on the disk is no system: a restart before it was the firmware's or the loader's own.
 const SYSTEM_BYTES: u64 = 200 << 20;
 
@@ -60,7 +63,10 @@ impl Installation<'_> {
             let started = Instant::now();
             let watched = self.run_one(work, &disk, &record_dir, began).await?;
             let (milestone, off) = match &watched.ended {
-                Ended::PoweredOff if self.is_finished(&watched) => (Milestone::PoweredOff, true),
+                // Whether everything is on the disk, the disk tells: markers on COM1 may be missing.
+                Ended::PoweredOff if watched.milestone >= Milestone::SystemWritten => {
+                    (Milestone::PoweredOff, true)
+                }
                 Ended::Restarted if watched.written >= SYSTEM_BYTES => {
                     (watched.milestone.max(Milestone::SystemWritten), false)
                 }
@@ -78,11 +84,11 @@ impl Installation<'_> {
             .into())
     }
 
-    /// A Windows tells before it shuts down; a ReactOS shuts down because it was pressed.
-    fn is_finished(&self, watched: &Watched) -> bool {
+    /// A ReactOS on its disk comes to its desktop and stays there: that is no stand.
+    fn patience_after(&self, milestone: Milestone) -> Duration {
         match self.entry.system {
-            System::Windows => watched.milestone >= Milestone::ProgramsInstalled,
-            System::Reactos => watched.milestone >= Milestone::SystemWritten,
+            System::Reactos if milestone >= Milestone::SystemWritten => self.patience.min(DESKTOP),
+            _ => self.patience,
         }
     }
 
@@ -132,7 +138,7 @@ impl Installation<'_> {
                 let watch = Watch {
                     machine: &machine,
                     record_dir: record_dir.to_owned(),
-                    patience: self.patience,
+                    patience: self.patience_after(work.milestone()),
                     answers_prompt: work.milestone() < Milestone::SystemWritten,
                     progress: self.progress,
                     began,
