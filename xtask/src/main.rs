@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run scenarios: boot, inject, press the power button, record what happened
-    Run(commands::run::Args),
+    Run(Box<commands::run::Args>),
     /// Run the project's own tests, the scenarios among them
     Test(commands::test::Args),
     /// List the scenarios
