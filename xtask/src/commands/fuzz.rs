@@ -163,7 +163,10 @@ fn run(
     let found = (!output.status.success()).then(|| {
         let input = said.lines().rev().find_map(|line| line.split("Test unit written to ").nth(1));
         let why = said.lines().find(|line| line.contains("ERROR: libFuzzer") || line.contains("panicked"));
-        format!("FOUND {}: {}", why.unwrap_or("a crash").trim(), input.unwrap_or("no input was kept"))
+        // The log is for every machine: no folder of this one.
+        let input = input.map(|path| Path::new(path).strip_prefix(workspace).unwrap_or(Path::new(path)));
+        let input = input.map_or("no input was kept".into(), |path| path.display().to_string());
+        format!("FOUND {}: {input}", why.unwrap_or("a crash").trim())
     });
     let worked = processor_time()?.saturating_sub(before);
     Ok(Ran { target, time: began.elapsed(), worked, inputs: stat("stat::number_of_executed_units:"), found })

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
 use crate::{Failure, host_tools, ui};
 
@@ -33,11 +34,12 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         let _image = ui::build::reference()?;
     }
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let others = ["--workspace", "--exclude", "softoff-scenarios"];
-    let mut failed = cargo_test(&others, processors, &args.rest)?;
+    let (scenarios, others) = suites(&metadata()?);
+    let units = ["--lib".to_owned(), "--bins".to_owned()];
+    let mut failed = cargo_test(units.into_iter().chain(others), processors, &args.rest)?;
     if !args.unit {
         // Twice as many as can work: the suites' gate lets a guest begin where another one only waits.
-        failed |= cargo_test(&["-p", "softoff-scenarios"], processors * 2, &args.rest)?;
+        failed |= cargo_test(scenarios, processors * 2, &args.rest)?;
     }
     if !args.unit && args.rest.is_empty() {
         eprintln!("\nthe quick faults of `cargo xtask torture`:");
@@ -49,15 +51,47 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
 /// How many tests a program runs at a time; the test programs of Rust read it.
 const THREADS: &str = "RUST_TEST_THREADS";
 
+/// What cargo knows of the workspace.
+fn metadata() -> anyhow::Result<Value> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .context("cannot start cargo")?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("what cargo metadata said")
+}
+
+/// The test programs of the scenarios, and those of all other packages, each as an option of cargo's. Both are built for
+/// the whole workspace: for a part of it cargo would choose other features, and build the engine twice.
+fn suites(metadata: &Value) -> (Vec<String>, Vec<String>) {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (mut scenarios, mut others) = (Vec::new(), Vec::new());
+    for package in list(metadata.get("packages")) {
+        let into = if text(&package, "name") == "softoff-scenarios" { &mut scenarios } else { &mut others };
+        let targets = list(package.get("targets"));
+        let tests = targets.iter().filter(|target| list(target.get("kind")).contains(&json!("test")));
+        into.extend(tests.map(|target| format!("--test={}", text(target, "name"))));
+    }
+    (scenarios, others)
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(host_tools::workspace());
+    cargo
+}
+
 /// True when a test failed. Every test program runs, whatever the one before it said; documentation
 /// examples are left out, for their empty summary would be the last line.
-fn cargo_test(select: &[&str], threads: usize, rest: &[String]) -> anyhow::Result<bool> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(host_tools::workspace())
-        .args(["test", "--no-fail-fast", "--all-targets"])
-        .args(select);
+fn cargo_test(
+    select: impl IntoIterator<Item = String>,
+    threads: usize,
+    rest: &[String],
+) -> anyhow::Result<bool> {
+    let mut command = cargo();
+    command.args(["test", "--no-fail-fast", "--workspace"]).args(select);
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, threads.to_string());
     }
@@ -65,4 +99,18 @@ fn cargo_test(select: &[&str], threads: usize, rest: &[String]) -> anyhow::Resul
         command.arg("--").args(rest);
     }
     Ok(!command.status().context("cannot start cargo")?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_program_is_in_one_of_the_two() {
+        let (scenarios, others) = suites(&metadata().unwrap());
+        assert!(scenarios.contains(&"--test=scenarios".to_owned()), "{scenarios:?}");
+        assert!(others.contains(&"--test=usage".to_owned()), "{others:?}");
+        // One of both would be run twice.
+        assert!(scenarios.iter().all(|name| !others.contains(name)), "{scenarios:?} {others:?}");
+    }
 }
