@@ -62,13 +62,6 @@ fn names() -> Vec<&'static str> {
     FAULTS.iter().map(|fault| fault.name).collect()
 }
 
-impl Args {
-    /// The quick ones, as a part of `cargo xtask test`.
-    pub(crate) fn quick() -> Args {
-        Args { all: false, faults: Vec::new(), seed: None, moments: 1, list: false, install: false }
-    }
-}
-
 /// What became of one fault.
 struct Tried {
     fault: &'static Fault,
