@@ -38,7 +38,7 @@
 //! | [`settle`] | from the timeline to outcome and phases |
 //! | [`image`], [`host`], [`pressure`] | what runs, where, and what else the host had to do |
 //! | [`proportion`] | how sure a share is |
-//! | [`timeline`], [`outcome`], [`text`] | plain types at the ground |
+//! | [`timeline`], [`outcome`], [`text`], [`file_lock`] | plain types at the ground |
 //!
 //! Three words are kept apart everywhere: the *outcome* is what became of the machine, the *cause* is why,
 //! the *verdict* is whether that was expected. The outcome is settled before anything is cleaned up, so that
@@ -53,6 +53,7 @@ pub mod condition;
 pub mod diagnose;
 pub mod disk;
 pub mod evidence;
+pub mod file_lock;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guest;

@@ -1,9 +1,9 @@
 //! Where images and what they are built from are kept, and the lock that lets one builder at a time work.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use softoff_harness::file_lock::FileLock;
 
 /// The folder for everything that can be built or downloaded again: `$SOFTOFF_CACHE`, else
 /// `$XDG_CACHE_HOME/softoff`, else `~/.cache/softoff`; without a home, a folder under the temporary one.
@@ -46,32 +46,18 @@ pub fn unused_parts(cache: &Path) -> Vec<PathBuf> {
     parts.filter(|part| part.is_dir() && !shared(part)).collect()
 }
 
-/// An exclusive lock on the cache, held until dropped. The kernel releases it with the process, so a
-/// killed builder leaves nothing to clean up.
-#[derive(Debug)]
-pub struct CacheLock {
-    _file: File,
-}
-
-impl CacheLock {
-    /// Takes the lock, waiting for another builder to finish; `waiting` is called once if there is one.
-    pub fn take(cache: &Path, waiting: impl FnOnce()) -> anyhow::Result<CacheLock> {
-        std::fs::create_dir_all(cache).with_context(|| {
-            format!("cannot make the cache folder {} (set SOFTOFF_CACHE)", cache.display())
-        })?;
-        let path = cache.join("build.lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        if file.try_lock().is_err() {
-            waiting();
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        }
-        Ok(CacheLock { _file: file })
+/// An exclusive lock on the cache, held until dropped. Waits for another builder to finish; `waiting` is called once if
+/// there is one.
+pub fn lock(cache: &Path, waiting: impl FnOnce()) -> anyhow::Result<FileLock> {
+    std::fs::create_dir_all(cache)
+        .with_context(|| format!("cannot make the cache folder {} (set SOFTOFF_CACHE)", cache.display()))?;
+    let path = cache.join("build.lock");
+    let context = || format!("cannot lock {}", path.display());
+    if let Some(lock) = FileLock::take(&path).with_context(context)? {
+        return Ok(lock);
     }
+    waiting();
+    FileLock::wait(&path).with_context(context)
 }
 
 #[cfg(test)]
@@ -109,12 +95,16 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_excludes_and_is_released() {
+    fn whoever_finds_the_lock_taken_is_told_and_waits() {
         let dir = tempfile::tempdir().unwrap();
-        let first = CacheLock::take(dir.path(), || panic!("nobody holds it")).unwrap();
-        let second = File::options().write(true).open(dir.path().join("build.lock")).unwrap();
-        assert!(second.try_lock().is_err());
-        drop(first);
-        assert!(second.try_lock().is_ok());
+        let first = lock(dir.path(), || panic!("nobody holds it")).unwrap();
+        let (told, waits) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| lock(dir.path(), || told.send(()).unwrap()).unwrap());
+            waits.recv().unwrap();
+            assert!(!second.is_finished());
+            drop(first);
+            second.join().unwrap();
+        });
     }
 }

@@ -52,7 +52,8 @@ fn drawn(kind: Kind) -> Drawn {
 
 /// Runs what was drawn. It must have been put in place and asked; otherwise it says nothing of a diagnosis.
 async fn run(drawn: &Drawn) -> (ScenarioRecord, std::path::PathBuf) {
-    let (record, dir) = common::run_in_folder(&common::job_for(drawn.scenario.clone(), false)).await;
+    let (record, dir) =
+        common::run_in_folder(&common::warm(common::job_for(drawn.scenario.clone(), false))).await;
     let told = format!("{}\n{:#?}", drawn.brief, record.reasons);
     assert!(!matches!(record.verdict, Verdict::Inconclusive | Verdict::Infra), "{}: {told}", record.verdict);
     assert_eq!(record.outcome.kind(), drawn.truth.outcome, "{told}");

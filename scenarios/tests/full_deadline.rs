@@ -16,7 +16,7 @@ use softoff_scenarios::{DECIDED_EARLY, approved, definitions_dir};
 async fn agrees(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] number: usize) {
     const { assert!(DECIDED_EARLY.len() == 10, "name each number above") };
     let name = DECIDED_EARLY[number];
-    let mut job = common::job(&definitions_dir().join(format!("{name}.toml")), false);
+    let mut job = common::warm(common::job(&definitions_dir().join(format!("{name}.toml")), false));
     job.full_deadline = true;
     let full = common::run(&job).await;
     assert_eq!(full.verdict, Verdict::Pass, "{name}: {:#?}", full.reasons);

@@ -115,7 +115,7 @@ async fn must_not_pass(
     #[case] outcome: OutcomeKind,
 ) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(definition);
-    let record = common::run(&common::job(&path, without_injection)).await;
+    let record = common::run(&common::warm(common::job(&path, without_injection))).await;
     assert_eq!((record.verdict, record.outcome.kind()), (verdict, outcome), "{:#?}", record.reasons);
     assert_eq!(record.condition_proven, Some(!without_injection));
     // What was not proven was not asked.

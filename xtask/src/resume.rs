@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
+use softoff_harness::file_lock::FileLock;
 use softoff_harness::host::HostFingerprint;
-use softoff_harness::record::plan::{self, Plan, PlannedJob, RunLock};
+use softoff_harness::record::plan::{self, Plan, PlannedJob};
 use softoff_harness::record::{RunStore, ScenarioRecord, read_run};
 use softoff_harness::run::Job;
 use softoff_harness::text::printable;
@@ -23,14 +24,14 @@ pub(crate) struct Work {
     pub(crate) wall_ms: u64,
     /// How many times it was interrupted.
     pub(crate) resumed: u32,
-    _lock: RunLock,
+    _lock: FileLock,
 }
 
 /// A run that goes on, before it is known whether everything it was planned with is still the same.
 pub(crate) struct Interrupted {
     dir: PathBuf,
     plan: Plan,
-    lock: RunLock,
+    lock: FileLock,
 }
 
 fn planned(jobs: &[Job]) -> Vec<PlannedJob> {
@@ -47,7 +48,7 @@ impl Work {
     pub(crate) fn begin(out: &Path, jobs: &[Job], host: &HostFingerprint) -> anyhow::Result<Work> {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let store = RunStore::create(out)?;
-        let lock = RunLock::take(store.dir())?.context("somebody took the new run's folder")?;
+        let lock = plan::lock(store.dir())?.context("somebody took the new run's folder")?;
         let plan = Plan {
             schema: 1,
             started_at,
@@ -76,7 +77,7 @@ impl Interrupted {
             Failure::Usage(anyhow!(what))
         })?;
         let plan = plan::read_plan(&dir).map_err(Failure::Usage)?;
-        let lock = RunLock::take(&dir)?.ok_or_else(|| {
+        let lock = plan::lock(&dir)?.ok_or_else(|| {
             let what = format!("{} is still under way in another process; wait for its end", dir.display());
             Failure::Usage(anyhow!(what))
         })?;

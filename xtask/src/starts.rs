@@ -8,10 +8,7 @@ use softoff_harness::host::qemu_version;
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::backend::Backend;
 use softoff_harness::run::{Job, Start};
-use softoff_harness::warm::{Missing, WarmStates, stays_cold};
-
-/// What saved machine states may take in the cache, bytes. One of the reference guest's takes some 300 MB.
-const STATES_LIMIT: u64 = 4 << 30;
+use softoff_harness::warm::{Missing, STATES_LIMIT, WarmStates, stays_cold};
 
 /// How machines come to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

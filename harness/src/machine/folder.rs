@@ -4,12 +4,13 @@
 //! Each folder holds a lock file that its owner keeps locked (flock) as long as it lives. The kernel drops
 //! the lock with the process, however it ends, so a folder whose lock can be had is a leftover.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use nix::fcntl::{Flock, FlockArg};
+
+use crate::file_lock::FileLock;
 
 /// Name prefix of every folder, in the system's folder for temporary files.
 pub const PREFIX: &str = "softoff-";
@@ -20,7 +21,7 @@ const LOCK: &str = "owner.lock";
 pub struct RunFolder {
     dir: Option<tempfile::TempDir>,
     kept: PathBuf,
-    lock: Option<Flock<File>>,
+    lock: Option<FileLock>,
 }
 
 impl RunFolder {
@@ -41,10 +42,8 @@ impl RunFolder {
                     parent.display()
                 )
             })?;
-        let lock = File::create(dir.path().join(LOCK)).context("cannot make the folder's lock file")?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, e)| e)
-            .context("cannot lock the new folder")?;
+        let lock = FileLock::take(&dir.path().join(LOCK)).context("cannot make the folder's lock file")?;
+        let lock = lock.context("the new folder is locked by another process")?;
         let kept = dir.path().to_owned();
         Ok(RunFolder { dir: Some(dir), kept, lock: Some(lock) })
     }
@@ -56,7 +55,7 @@ impl RunFolder {
 
     /// Leaves the folder in place, unlocked: the next sweep after the machine has gone removes it. The
     /// returned lock belongs to whoever keeps the machine; drop it to give the folder up.
-    pub fn keep(mut self) -> (PathBuf, Option<Flock<File>>) {
+    pub fn keep(mut self) -> (PathBuf, Option<FileLock>) {
         if let Some(dir) = self.dir.take() {
             let _path = dir.keep();
         }
@@ -79,8 +78,7 @@ fn sweep_in(parent: &Path) -> usize {
             return false;
         }
         // Without a lock file it is a folder just being made, or not ours.
-        let Ok(lock) = File::open(path.join(LOCK)) else { return false };
-        Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_ok()
+        matches!(FileLock::take_existing(&path.join(LOCK)), Ok(Some(_)))
     };
     entries.flatten().map(|e| e.path()).filter(|p| leftover(p) && std::fs::remove_dir_all(p).is_ok()).count()
 }

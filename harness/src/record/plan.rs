@@ -3,13 +3,14 @@
 //! `plan.json` is written before the first scenario begins. A scenario counts as finished when everything of its record
 //! is whole and is of this plan; of anything less nothing is believed, and the scenario runs again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::{RESULT, STARTED, ScenarioRecord, TIMELINE, is_plain_name, write_json};
+use crate::file_lock::FileLock;
 use crate::host::HostFingerprint;
 use crate::image::Sha256Hex;
 use crate::timeline::{Observation, Seen};
@@ -49,20 +50,10 @@ pub struct PlannedJob {
     pub image: Sha256Hex,
 }
 
-/// The right to work on a run; nobody else has it meanwhile.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
-}
-
-impl RunLock {
-    /// Takes it; `None` when somebody else works on the run.
-    pub fn take(dir: &Path) -> anyhow::Result<Option<RunLock>> {
-        let path = dir.join(LOCK);
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
-        Ok(file.try_lock().is_ok().then_some(RunLock { _file: file }))
-    }
+/// The right to work on a run; nobody else has it meanwhile. `None` when somebody else works on it.
+pub fn lock(dir: &Path) -> anyhow::Result<Option<FileLock>> {
+    let path = dir.join(LOCK);
+    FileLock::take(&path).with_context(|| format!("cannot write {}; is the disk full?", path.display()))
 }
 
 /// Writes the plan of a run.
@@ -267,10 +258,10 @@ mod tests {
     #[test]
     fn two_do_not_work_on_one_run_and_a_plan_stays_in_its_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let first = RunLock::take(dir.path()).unwrap();
-        assert!(first.is_some() && RunLock::take(dir.path()).unwrap().is_none());
+        let first = lock(dir.path()).unwrap();
+        assert!(first.is_some() && lock(dir.path()).unwrap().is_none());
         drop(first);
-        assert!(RunLock::take(dir.path()).unwrap().is_some());
+        assert!(lock(dir.path()).unwrap().is_some());
         let mut plan = run(dir.path());
         write_plan(dir.path(), &plan).unwrap();
         assert_eq!(read_plan(dir.path()).unwrap(), plan);

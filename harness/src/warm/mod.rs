@@ -18,7 +18,7 @@ mod store;
 pub use key::StateKey;
 pub use saved::{SavedState, Spoken};
 pub(crate) use start::{Begin, start};
-pub use store::{Missing, WarmStates, not_of};
+pub use store::{Missing, STATES_LIMIT, WarmStates, not_of};
 
 use crate::condition::Condition;
 use crate::condition::asleep::Sleep;

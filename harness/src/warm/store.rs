@@ -1,7 +1,6 @@
 //! Where saved states are kept, and who makes them.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use tokio::sync::Mutex;
 use super::key::StateKey;
 use super::make;
 use super::saved::{MANIFEST, SavedState};
+use crate::file_lock::FileLock;
 use crate::image::{Image, Sha256Hex};
 use crate::machine::accel::Accelerator;
 
@@ -25,6 +25,10 @@ pub enum Missing {
 
 /// Once found or made, or why not; whoever comes meanwhile waits.
 type Slot = Arc<Mutex<Option<Result<Arc<SavedState>, String>>>>;
+
+/// What the saved states of a cache may take together when nobody says otherwise, bytes. One of the reference guest's takes
+/// some 300 MB.
+pub const STATES_LIMIT: u64 = 4 << 30;
 
 /// The saved states of a cache folder.
 #[derive(Debug)]
@@ -125,14 +129,10 @@ impl WarmStates {
     }
 
     /// One maker at a time in this cache, whichever process it is in; the kernel gives the lock back.
-    async fn lock(&self) -> anyhow::Result<File> {
+    async fn lock(&self) -> anyhow::Result<FileLock> {
         let path = self.dir.join(LOCK);
         tokio::task::spawn_blocking(move || {
-            let error = || format!("cannot lock {}", path.display());
-            let file = File::options().create(true).truncate(false).write(true).open(&path);
-            let file = file.with_context(error)?;
-            file.lock().with_context(error)?;
-            Ok(file)
+            FileLock::wait(&path).with_context(|| format!("cannot lock {}", path.display()))
         })
         .await?
     }
@@ -195,7 +195,7 @@ mod tests {
         let path = dir.join(name);
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("memory"), vec![1u8; kib << 10]).unwrap();
-        let manifest = File::create(path.join(MANIFEST)).unwrap();
+        let manifest = std::fs::File::create(path.join(MANIFEST)).unwrap();
         manifest.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         path
     }

@@ -34,7 +34,7 @@ pub(crate) use volume::{SECTOR, TYPE_BASIC_DATA, copy_sparse};
 use disks::{Disks, SYSTEM, VOLUME};
 use recipe::Sources;
 
-use crate::cache::{self, CacheLock};
+use crate::cache;
 use crate::progress::{Progress, note, step};
 use crate::toolchain::WindowsPrograms;
 use crate::tools;
@@ -75,7 +75,7 @@ pub fn build_or_open(cache: &Path, progress: &dyn Progress) -> anyhow::Result<Im
     if let Some(image) = open(&dir)? {
         return Ok(image);
     }
-    let _lock = CacheLock::take(cache, || note(progress, "another process builds an image; waiting for it"))?;
+    let _lock = cache::lock(cache, || note(progress, "another process builds an image; waiting for it"))?;
     // The other builder may have made this very image.
     if let Some(image) = open(&dir)? {
         return Ok(image);

@@ -3,11 +3,11 @@
 //! While a machine runs, its disk is an overlay; when the guest restarts itself the machine stops, the overlay stays as it
 //! is, and the next machine gets one above it. What is interrupted loses its newest overlay only.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use softoff_harness::file_lock::FileLock;
 
 use super::BuildError;
 use super::milestone::Milestone;
@@ -36,7 +36,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct Work {
     folder: PathBuf,
-    _lock: File,
+    _lock: FileLock,
     /// How far it is.
     pub state: State,
 }
@@ -46,15 +46,9 @@ impl Work {
     pub fn open(folder: &Path, restart: bool) -> Result<Work, BuildError> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {} (set SOFTOFF_CACHE)", folder.display()))?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .with_context(|| format!("cannot write in {}", folder.display()))?;
-        if lock.try_lock().is_err() {
-            return Err(BuildError::Busy { folder: folder.to_owned() });
-        }
+        let lock = FileLock::take(&folder.join("lock"))
+            .with_context(|| format!("cannot write in {}", folder.display()))?
+            .ok_or_else(|| BuildError::Busy { folder: folder.to_owned() })?;
         let path = folder.join(STATE);
         let mut state = match std::fs::read(&path) {
             // A state that was cut while it was written tells nothing.

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use softoff_harness::host::HostFingerprint;
+use softoff_harness::host::{HostFingerprint, qemu_version};
 use softoff_harness::image::Image;
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
-use softoff_harness::run::{Job, Listener};
+use softoff_harness::run::{Job, Listener, Start};
 use softoff_harness::scenario::Scenario;
 use softoff_harness::schedule::{self, Gate, Machines};
+use softoff_harness::warm::{Missing, STATES_LIMIT, WarmStates};
 use tokio::sync::watch;
 
 /// The reference image: from the cache, or built now. The cache's lock keeps parallel test processes from
@@ -44,6 +45,19 @@ pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
 #[allow(dead_code, reason = "as for `job`")]
 pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
     Job { without_injection, ..Job::new(Arc::new(scenario), image(), Accelerator::Tcg) }
+}
+
+/// Begins it from a saved state where it can. The suite in `scenarios.rs` boots each definition cold and holds it to its
+/// snapshot; suites that ask something else of the same guests need not boot them again.
+#[allow(dead_code, reason = "as for `job`")]
+pub(crate) fn warm(job: Job) -> Job {
+    static STATES: OnceLock<Arc<WarmStates>> = OnceLock::new();
+    let open = || {
+        let dir = softoff_images::cache::states(&softoff_images::cache::cache_root());
+        let qemu = qemu_version(Path::new(QEMU)).expect("QEMU; `cargo xtask doctor` tells how to get it");
+        Arc::new(WarmStates::new(dir, STATES_LIMIT, qemu, Missing::Make))
+    };
+    Job { start: Start::Warm(STATES.get_or_init(open).clone()), ..job }
 }
 
 /// Runs it; the record's files stay in the target folder for a look.

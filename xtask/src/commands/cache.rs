@@ -59,7 +59,7 @@ fn list(root: &Path) -> anyhow::Result<()> {
 
 fn prune(root: &Path, all: bool) -> anyhow::Result<()> {
     // The lock that a builder holds: nothing is pulled away under it.
-    let _lock = softoff_images::cache::CacheLock::take(root, || eprintln!("waiting for a build to finish"))?;
+    let _lock = softoff_images::cache::lock(root, || eprintln!("waiting for a build to finish"))?;
     let current = softoff_images::reference::location(root)?;
     let images = softoff_images::cache::images(root);
     let doomed: Vec<_> = if all {
