@@ -30,7 +30,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let findings = findings(evidence);
     let Some(first) = findings.first() else {
         let obeyed = matches!(evidence.outcome, OutcomeKind::PoweredOff | OutcomeKind::HostKilled)
-            && !evidence.agent_helped();
+            && !evidence.press_failed();
         let cause = if obeyed { Cause::None } else { Cause::Unknown };
         return Diagnosis {
             cause,
@@ -81,6 +81,8 @@ fn confidence(finding: &Finding) -> Confidence {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rstest::rstest;
 
     use super::*;
@@ -114,6 +116,10 @@ mod tests {
     fn service(e: &mut Evidence, timeout_ms: u32) {
         registry(e).preshutdown.push(PreshutdownService { name: "Backup".into(), timeout_ms });
         e.screens_after = vec!["Shutting down".into()];
+    }
+
+    fn pulled(e: &mut Evidence, after: u64) {
+        (e.outcome, e.plug_after) = (OutcomeKind::HostKilled, Some(Duration::from_secs(after)));
     }
 
     #[test]
@@ -221,6 +227,17 @@ mod tests {
         |e: &mut Evidence| { service(e, 600_000); e.agent_asked = true; e.outcome = OutcomeKind::PoweredOff },
         Cause::Unknown
     )]
+    #[case::button_and_the_plug_after_a_grace_period(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }); pulled(e, 20) },
+        Cause::PowerButtonPolicy
+    )]
+    #[case::the_plug_too_soon_to_tell(
+        |e: &mut Evidence| { registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }); pulled(e, 2) },
+        Cause::None
+    )]
+    #[case::the_plug_and_nothing_known(|e: &mut Evidence| pulled(e, 20), Cause::Unknown)]
+    #[case::squatter_and_the_plug(|e: &mut Evidence| { service(e, 172_800_000); pulled(e, 20) }, Cause::Malware)]
+    #[case::only_the_plug(|e: &mut Evidence| e.outcome = OutcomeKind::HostKilled, Cause::None)]
     fn causes_follow_from_evidence(#[case] change: fn(&mut Evidence), #[case] cause: Cause) {
         let mut evidence = evidence();
         change(&mut evidence);

@@ -8,8 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::guest::registry_facts::RegistryFacts;
 use crate::outcome::{Cause, OutcomeKind};
 use crate::screen_texts::ScreenText;
-use crate::settle::PRESS;
+use crate::settle::{AGENT, PRESS, is_plug, plug_pulled};
 use crate::timeline::{Observation, REACTION, Seen};
+
+/// A guest that is asked and runs on so long when the plug is pulled did not obey: one that does is down in 1 to 4 s
+/// (measured, reference guest), and Windows' waits for a hung application and for services are 5 s each (HungAppTimeout,
+/// WaitToKillServiceTimeout). Pulled earlier, the plug tells nothing of it.
+const DISOBEYED: Duration = Duration::from_secs(10);
 
 /// What a diagnosis may look at. The probe's and the session's own lines are not among it.
 #[derive(Debug, Clone)]
@@ -52,6 +57,9 @@ pub struct Evidence {
     /// Whether the agent's forced request came after a press. Screens, channel and keys are then those
     /// before it: what the press alone had led to.
     pub agent_asked: bool,
+    /// How long after the first request the host pulled the plug; `None` when it did not, or asked in no other way.
+    /// Screens, channel and keys are those before it.
+    pub plug_after: Option<Duration>,
     /// What could not be looked at, each with what would bring it.
     pub lacks: Vec<String>,
 }
@@ -103,6 +111,7 @@ impl Evidence {
                 .iter()
                 .any(|o| matches!(&o.what, Seen::Acted { what } if what.starts_with("key "))),
             agent_asked,
+            plug_after: plug_pulled(observations).filter(|after| !after.is_zero()),
             lacks: Vec::new(),
         }
     }
@@ -131,10 +140,19 @@ impl Evidence {
         }
     }
 
-    /// Whether the press alone did not end the machine: it still runs, or only the agent's forced request
+    /// Whether the machine runs on although it was asked: until now, or until the plug was pulled.
+    pub fn still_running(&self) -> bool {
+        match self.outcome {
+            OutcomeKind::StillRunning => true,
+            OutcomeKind::HostKilled => self.plug_after.is_some_and(|after| after >= DISOBEYED),
+            _ => false,
+        }
+    }
+
+    /// Whether the press alone did not end the machine: it runs on, or only the agent's forced request
     /// brought the end.
     pub fn press_failed(&self) -> bool {
-        self.outcome == OutcomeKind::StillRunning || self.agent_helped()
+        self.still_running() || self.agent_helped()
     }
 
     /// Whether the machine powered off after the agent's forced request, which followed a press in vain.
@@ -185,16 +203,19 @@ impl Evidence {
     }
 }
 
-/// The observations before the first request, those after it up to an agent's request that followed a press,
-/// and whether there was such a one.
+/// The observations before the first request, those after it up to a plug pulled later or an agent's request that followed a
+/// press, and whether there was such a request.
 pub fn window(observations: &[Observation]) -> (&[Observation], &[Observation], bool) {
-    let by = |o: &Observation, means: &str| matches!(&o.what, Seen::Requested { by, .. } if by == means);
-    let requested = observations.iter().position(|o| matches!(o.what, Seen::Requested { .. }));
+    let by = |o: &Observation, means: &dyn Fn(&str) -> bool| matches!(&o.what, Seen::Requested { by, .. } if means(by));
+    let requested = observations.iter().position(|o| by(o, &|_| true));
     let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
-    let pressed = after.first().is_some_and(|o| by(o, "system_powerdown"));
-    match after.iter().position(|o| by(o, "guest-shutdown")).filter(|_| pressed) {
+    let pressed = after.first().is_some_and(|o| by(o, &|means| means == PRESS));
+    let later =
+        |means: &dyn Fn(&str) -> bool| after.iter().skip(1).position(|o| by(o, means)).map(|at| at + 1);
+    let plug = later(&is_plug).unwrap_or(after.len());
+    match later(&|means| means == AGENT).filter(|at| pressed && *at < plug) {
         Some(at) => (before, after.get(..at).unwrap_or_default(), true),
-        None => (before, after, false),
+        None => (before, after.get(..plug).unwrap_or_default(), false),
     }
 }
 
@@ -301,4 +322,57 @@ pub enum Confidence {
     Medium,
     /// Three or more kinds, or the remedy was tried and helped.
     High,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::settle::{PLUG, QUIT};
+    use crate::timeline::Source;
+
+    /// A screen before, then a request each 20 s, with a new screen a second after each, and the agent's channel closing
+    /// at the end.
+    fn story(requests: &[&str]) -> Vec<Observation> {
+        let screen = || Seen::ScreenChanged { file: "screen.png".into(), changed: 1.0 };
+        let closed =
+            Seen::QmpEvent { name: "VSERPORT_CHANGE".into(), data: json!({ "open": false, "id": "agent" }) };
+        let mut story = vec![(1, screen())];
+        for (number, by) in (1..).zip(requests) {
+            let at = 20 * u64::from(number);
+            story.push((at, Seen::Requested { by: (*by).to_owned(), number }));
+            story.push((at + 1, screen()));
+        }
+        story.push((100, closed));
+        let observed =
+            |(seconds, what)| Observation { at_us: seconds * 1_000_000, source: Source::Host, what };
+        story.into_iter().map(observed).collect()
+    }
+
+    #[rstest]
+    #[case::press(&[PRESS], 1, false, None, Some(80))]
+    #[case::two_presses(&[PRESS, PRESS], 2, false, None, Some(80))]
+    #[case::agent_alone(&[AGENT], 1, false, None, Some(80))]
+    #[case::press_then_agent(&[PRESS, AGENT], 1, true, None, None)]
+    #[case::agent_then_press(&[AGENT, PRESS], 2, false, None, Some(80))]
+    #[case::press_then_plug(&[PRESS, PLUG], 1, false, Some(20), None)]
+    #[case::press_agent_plug(&[PRESS, AGENT, PLUG], 1, true, Some(40), None)]
+    #[case::press_then_quit(&[PRESS, PRESS, QUIT], 2, false, Some(40), None)]
+    #[case::plug_alone(&[PLUG], 1, false, None, Some(80))]
+    fn what_came_of_the_press_ends_where_something_else_was_done(
+        #[case] requests: &[&str],
+        #[case] screens: usize,
+        #[case] agent_asked: bool,
+        #[case] plug_after: Option<u64>,
+        #[case] closed_after: Option<u64>,
+    ) {
+        let evidence = Evidence::from_timeline(&story(requests), OutcomeKind::HostKilled);
+        assert_eq!((evidence.changes_after, evidence.agent_asked), (screens, agent_asked));
+        let seconds = |after: Option<Duration>| after.map(|after| after.as_secs());
+        assert_eq!(seconds(evidence.plug_after), plug_after);
+        assert_eq!(seconds(evidence.agent_closed_after), closed_after);
+        assert_eq!(evidence.still_running(), plug_after.is_some());
+    }
 }

@@ -13,7 +13,7 @@ use crate::guest::registry_facts::{PreshutdownService, RegistryFacts};
 use crate::image::GuestFamily;
 use crate::inject::HiveEdit;
 use crate::machine::agent::AgentError;
-use crate::outcome::{Cause, OutcomeKind};
+use crate::outcome::Cause;
 use crate::screen_texts::UPDATE_WORK;
 
 /// The condition: a service that is told to stop and does not, within a long time-out of its own.
@@ -85,7 +85,7 @@ fn slowest(registry: &RegistryFacts) -> Option<&PreshutdownService> {
 fn detect(evidence: &Evidence) -> Option<Finding> {
     let registry = evidence.registry.as_ref()?;
     let slow = slowest(registry)?;
-    let waits = evidence.outcome == OutcomeKind::StillRunning
+    let waits = evidence.still_running()
         && !registry.reboot_pending
         && screen_waits_for_services(evidence)
         && evidence.screen_shows(UPDATE_WORK).is_none();
