@@ -55,7 +55,8 @@ fn requests(record: &ScenarioRecord) -> Vec<(&str, &[String], bool)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
     let libvirt = libvirt().await;
-    let jobs = ["control", "power-button-nothing", "agent-absent"].map(|name| job(&libvirt, name));
+    let jobs =
+        ["control", "power-button-nothing", "agent-absent", "hibernated"].map(|name| job(&libvirt, name));
     let runs = jobs.map(|job| tokio::spawn(async move { common::run(&job).await }));
     let mut records = Vec::new();
     for run in runs {
@@ -65,7 +66,7 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
         assert_eq!(record.verdict, Verdict::Pass, "{}: {:#?}", record.scenario, record.reasons);
         assert_eq!(record.backend, BackendKind::Libvirt);
     }
-    let [control, nothing, absent] = records.as_slice() else { panic!("three results") };
+    let [control, nothing, absent, hibernated] = records.as_slice() else { panic!("four results") };
     let press = ["system_powerdown".to_owned()];
     // `--mode acpi` is exactly one QMP command, by libvirt's own log of what it sends.
     assert_eq!(requests(control), [("system_powerdown", press.as_slice(), false)]);
@@ -79,6 +80,9 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
     );
     assert!(absent.requests[0].took_ms.is_some_and(|ms| ms < 30_000), "{:?}", absent.requests);
     assert_eq!(absent.took_effect, TookEffect { reacted: Some(2), ended: Some(2) });
+    // A guest that sleeps on its disk has taken its domain with it: the press is refused, and nobody failed.
+    assert_eq!(requests(hibernated), [("system_powerdown", [].as_slice(), true)]);
+    assert_eq!(hibernated.outcome.kind(), OutcomeKind::Hibernated);
     end(libvirt);
 }
 

@@ -168,6 +168,8 @@ impl Domain {
             Err(VirshError::Refused { said, why: Why::NotRunning | Why::Agent | Why::Other, .. }) => {
                 Some(said)
             }
+            // A guest that ended, or sleeps on its disk, has taken its transient domain with it.
+            Err(VirshError::Refused { said, why: Why::NoDomain, .. }) if !self.is_running() => Some(said),
             Err(e) => return Err(e),
         };
         let sent = match &self.monitor {
