@@ -1,17 +1,18 @@
-//! What the conditions write into a stopped disk: exactly the values that they name change, on the real SYSTEM hive where
-//! it is at hand, and on a generated one elsewhere.
+//! What the conditions write into a stopped disk: exactly the values that they name change. One test for each edit set on
+//! generated hives, and one for all of them on a real hive, where that is at hand.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use softoff_harness::condition::Condition;
-use softoff_harness::disk::{Hive, RegistryValue};
+use softoff_harness::disk::{DiskImage, Hive, RegistryValue, system_volume};
 use softoff_harness::image::{GuestFamily, Sha256Hex};
 use softoff_harness::inject::{self, HiveEdit};
 use softoff_harness::scenario::Scenario;
 
-use crate::registry_diff::{Contents, generated_system, hive, intended, overlaid, system};
+use crate::measure_disk::build_with;
+use crate::registry_diff::{Contents, DISK, generated_system, hive, intended, overlay, system};
 
 /// One test for each edit set, and the list of all of them.
 macro_rules! edit_sets {
@@ -21,7 +22,9 @@ macro_rules! edit_sets {
         #[rstest]
         $(#[case::$name($definition)])*
         fn an_injection_changes_exactly_the_intended_values(#[case] definition: &str) {
-            check(&condition(definition).offline(GuestFamily::Windows));
+            let disk = Disk::with(generated_system(), software());
+            disk.check("edits", &condition(definition).offline(GuestFamily::Windows));
+            disk.is_untouched();
         }
     };
 }
@@ -50,9 +53,9 @@ fn condition(definition: &str) -> Condition {
 const USER: &str = "Softoff";
 
 /// Some of the values that conditions write are there with other data, and beside each stands one that they do not write.
-fn files(system: Vec<u8>) -> [(&'static str, Vec<u8>); 3] {
+fn software() -> Vec<u8> {
     let text = |text: &str| RegistryValue::String(text.into());
-    let software = hive(&[
+    hive(&[
         (r"Microsoft\Windows NT\CurrentVersion\Winlogon", "DefaultUserName", text(USER)),
         (r"Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoAdminLogon", text("2")),
         (r"Microsoft\Windows\CurrentVersion\Policies\System", "EnableLUA", RegistryValue::Dword(1)),
@@ -60,45 +63,88 @@ fn files(system: Vec<u8>) -> [(&'static str, Vec<u8>); 3] {
         (r"Microsoft\Windows\CurrentVersion\Run", "Neighbour", text(r"C:\neighbour.exe")),
         (r"Policies\Microsoft\Windows NT\Reliability", "ShutdownReasonOn", RegistryValue::Dword(0)),
         (r"Policies\Microsoft\Power\PowerSettings", "ActivePowerScheme", text("x")),
-    ]);
-    let user = hive(&[
-        (r"Control Panel\Desktop", "AutoEndTasks", text("0")),
-        (r"Control Panel\Desktop", "Wallpaper", text("x")),
-    ]);
-    [
-        ("Windows/System32/config/SYSTEM", system),
-        ("Windows/System32/config/SOFTWARE", software),
-        ("Users/Softoff/NTUSER.DAT", user),
-    ]
+    ])
 }
 
-fn check(edits: &[HiveEdit]) {
-    assert!(!edits.is_empty());
-    let dir = tempfile::tempdir().unwrap();
-    let (system, real) = system();
-    let (base, overlay) = overlaid(dir.path(), &files(system));
-    let untouched = Sha256Hex::of_file(&base).unwrap();
-    let hives = [Hive::System, Hive::Software, Hive::user(USER)];
-    let before = hives.each_ref().map(|hive| Contents::read(&overlay, hive));
-    let control_set = before[0].control_set();
-    assert!(!real || before[0].values.len() > 5_000, "{} values", before[0].values.len());
+fn user() -> Vec<u8> {
+    let text = |text: &str| RegistryValue::String(text.into());
+    hive(&[
+        (r"Control Panel\Desktop", "AutoEndTasks", text("0")),
+        (r"Control Panel\Desktop", "Wallpaper", text("x")),
+    ])
+}
 
-    let written = inject::apply(&overlay, std::slice::from_ref(&base), edits).unwrap();
-    assert_eq!(written.iter().map(|write| write.values).sum::<usize>(), edits.len());
-    for (hive, before) in hives.iter().zip(&before) {
-        let (after, wanted) = (Contents::read(&overlay, hive), intended(edits, hive, &control_set));
-        assert_eq!(after.unintended(before, &wanted), Vec::<String>::new(), "{}", hive.path());
-        // None of the values was there before with the same data.
-        assert_eq!(after.changed(before), wanted.len(), "{}", hive.path());
+/// A disk, and what its hives hold.
+struct Disk {
+    dir: tempfile::TempDir,
+    base: PathBuf,
+    digest: Sha256Hex,
+    hives: [(Hive, Contents); 3],
+}
+
+impl Disk {
+    fn with(system: Vec<u8>, software: Vec<u8>) -> Disk {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            ("Windows/System32/config/SYSTEM", system),
+            ("Windows/System32/config/SOFTWARE", software),
+            ("Users/Softoff/NTUSER.DAT", user()),
+        ];
+        let base = build_with(dir.path(), DISK, &files).unwrap();
+        let hives = [Hive::System, Hive::Software, Hive::user(USER)];
+        let hives = hives.map(|hive| (hive.clone(), Contents::read(&base, &hive)));
+        let digest = Sha256Hex::of_file(&base).unwrap();
+        Disk { dir, base, digest, hives }
     }
-    assert_eq!(Sha256Hex::of_file(&base).unwrap(), untouched);
+
+    /// What the overlays stand on.
+    fn is_untouched(&self) {
+        assert_eq!(Sha256Hex::of_file(&self.base).unwrap(), self.digest);
+    }
+
+    /// Edits an overlay on it, and holds every key and value against what was there and what was intended.
+    fn check(&self, name: &str, edits: &[HiveEdit]) {
+        assert!(!edits.is_empty());
+        let overlay = overlay(&self.base, &self.dir.path().join(format!("{name}.qcow2")));
+        let written = inject::apply(&overlay, std::slice::from_ref(&self.base), edits).unwrap();
+        assert_eq!(written.iter().map(|write| write.values).sum::<usize>(), edits.len());
+        let control_set = self.hives[0].1.control_set();
+        for (hive, before) in &self.hives {
+            let wanted = intended(edits, hive, &control_set);
+            if wanted.is_empty() {
+                let bytes = |disk: &Path| {
+                    let volume = system_volume(&DiskImage::open(disk).unwrap()).unwrap();
+                    volume.read_file(&hive.path(), 256 << 20).unwrap()
+                };
+                assert!(bytes(&overlay) == bytes(&self.base), "{name}: {} is another", hive.path());
+                continue;
+            }
+            let after = Contents::read(&overlay, hive);
+            assert_eq!(after.unintended(before, &wanted), Vec::<String>::new(), "{name}: {}", hive.path());
+            // None of the values was there before with the same data.
+            assert_eq!(after.changed(before), wanted.len(), "{name}: {}", hive.path());
+        }
+    }
+}
+
+/// The real hive stands in the place of SYSTEM and of SOFTWARE: of the latter there is no sample.
+#[test]
+fn every_injection_changes_exactly_the_intended_values_of_a_real_hive() {
+    let (real, true) = system() else { return };
+    let disk = Disk::with(real.clone(), real);
+    assert!(disk.hives[0].1.values.len() > 5_000, "{} values", disk.hives[0].1.values.len());
+    for (number, definition) in EDIT_SETS.iter().enumerate() {
+        let edits = condition(definition).offline(GuestFamily::Windows);
+        disk.check(&format!("edits-{number}"), &edits);
+    }
+    disk.is_untouched();
 }
 
 /// An edit that nobody named must be seen on a disk as well.
 #[test]
 fn an_edit_too_many_is_seen() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_, overlay) = overlaid(dir.path(), &files(generated_system()));
+    let disk = Disk::with(generated_system(), software());
+    let overlay = overlay(&disk.base, &disk.dir.path().join("overlay.qcow2"));
     let edits = condition("kind = 'power-button-policy'\naction = 'nothing'").offline(GuestFamily::Windows);
     let before = Contents::read(&overlay, &Hive::Software);
     inject::apply(&overlay, &[], &edits).unwrap();

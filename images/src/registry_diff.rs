@@ -143,15 +143,20 @@ pub(crate) fn generated_system() -> Vec<u8> {
     ])
 }
 
+/// An overlay on a disk.
+pub(crate) fn overlay(base: &Path, overlay: &Path) -> PathBuf {
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([base, overlay])
+        .status();
+    assert!(made.expect("next: apt-get install qemu-utils").success());
+    overlay.to_owned()
+}
+
 /// A disk with these files, and an overlay on it: (base, overlay).
 pub(crate) fn overlaid(dir: &Path, files: &[(&str, Vec<u8>)]) -> (PathBuf, PathBuf) {
     let base = build_with(dir, DISK, files).unwrap();
-    let overlay = dir.join("overlay.qcow2");
-    let made = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-        .args([&base, &overlay])
-        .status();
-    assert!(made.expect("next: apt-get install qemu-utils").success());
+    let overlay = overlay(&base, &dir.join("overlay.qcow2"));
     (base, overlay)
 }
 

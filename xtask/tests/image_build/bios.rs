@@ -78,12 +78,15 @@ impl Program {
         self.then(&[0xb0, 0xfe, 0xe6, 0x64])
     }
 
-    /// Listens to the ACPI power button as an operating system does, by PM1's registers where SeaBIOS puts them on `pc`,
-    /// and goes to S5.
-    fn power_off_when_pressed(self) -> Program {
+    /// Listens to the ACPI power button as an operating system does, by PM1's registers where SeaBIOS puts them on `pc`.
+    fn wait_for_the_button(self) -> Program {
         self.then(&[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef]) // PM1_EN: PWRBTN_EN
             .then(&[0xf4, 0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xf6]) // PM1_STS, until PWRBTN_STS
-            .then(&[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]) // PM1_CNT: SLP_EN, type 0
+    }
+
+    /// S5.
+    fn power_off(self) -> Program {
+        self.then(&[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]) // PM1_CNT: SLP_EN, type 0
     }
 
     /// The program with what it points at, in `size` bytes; in the end it stands still.
@@ -114,14 +117,34 @@ pub(crate) fn waits_for_a_key(prompt: &str, after: &str, marker: &str) -> Vec<u8
         .finish(2048)
 }
 
+/// What the system does that was put onto the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// It powers off after a second.
+    PowersOff,
+    /// It waits for the button.
+    Waits,
+}
+
 /// Shows `text`, writes a partition table with one FAT partition and the head of a volume, then restarts the machine. What
-/// is then on the disk shows `desktop`, and powers off when the button is pressed.
-pub(crate) fn installs(text: &str, desktop: &str, volume: &[u8], volume_sectors: u32) -> Vec<u8> {
+/// is then on the disk shows `desktop`, and powers off.
+pub(crate) fn installs(
+    text: &str,
+    desktop: &str,
+    installed: Installed,
+    volume: &[u8],
+    volume_sectors: u32,
+) -> Vec<u8> {
     assert_eq!(volume.len() % SECTOR, 0);
     let sectors = u16::try_from(volume.len() / SECTOR).unwrap();
     let program = Program::begin().show(text).write(0, 1, 0).write(1, sectors, PARTITION);
     let mut image = program.wait_a_second().restart().finish(PAYLOAD);
-    let mut first = Program::begin().show(desktop).power_off_when_pressed().finish(446);
+    let shown = Program::begin().show(desktop);
+    let mut first = match installed {
+        Installed::PowersOff => shown.wait_a_second().power_off(),
+        Installed::Waits => shown.wait_for_the_button().power_off(),
+    }
+    .finish(446);
     first.extend([0x80, 0, 0, 0, 0x0c, 0, 0, 0]); // active, FAT32 by LBA
     first.extend(PARTITION.to_le_bytes());
     first.extend(volume_sectors.to_le_bytes());

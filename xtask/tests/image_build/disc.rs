@@ -7,7 +7,7 @@ use std::process::Command;
 
 use softoff_images::tools;
 
-use super::bios;
+use super::bios::{self, Installed};
 
 /// Size of the volume that the ReactOS stand-in pretends to make: the least that is FAT32 with one sector a cluster.
 const VOLUME: u32 = 64 << 20;
@@ -96,8 +96,8 @@ pub(crate) fn drivers(dir: &Path, folders: &[&str]) -> PathBuf {
 }
 
 /// A disc that is laid out as ReactOS' boot CD, with an answer file that answers nothing. It fills the disk and restarts
-/// the machine; what is then on the disk obeys the power button.
-pub(crate) fn reactos(dir: &Path) -> PathBuf {
+/// the machine; what is then on the disk powers off.
+pub(crate) fn reactos(dir: &Path, installed: Installed) -> PathBuf {
     let (tree, volume) = (dir.join("reactos-cd"), dir.join("volume.fat"));
     for folder in ["loader", "reactos", "I386"] {
         std::fs::create_dir_all(tree.join(folder)).unwrap();
@@ -108,7 +108,7 @@ pub(crate) fn reactos(dir: &Path) -> PathBuf {
         [OsStr::new("-F"), OsStr::new("32"), OsStr::new("-s"), OsStr::new("1"), volume.as_os_str()],
     );
     let head = std::fs::read(&volume).unwrap()[..VOLUME_HEAD].to_vec();
-    let image = bios::installs("Copying files", "The desktop", &head, VOLUME / 512);
+    let image = bios::installs("Copying files", "The desktop", installed, &head, VOLUME / 512);
     let sectors = (image.len() / 512).to_string();
     std::fs::write(tree.join("loader/isoboot.bin"), image).unwrap();
     for folder in ["reactos", "I386"] {
