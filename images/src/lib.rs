@@ -19,9 +19,13 @@ pub mod answer;
 pub mod cache;
 pub mod catalog;
 pub mod hardening;
+#[cfg(test)]
+mod injection_tests;
 pub mod measure_disk;
 pub mod progress;
 pub mod reference;
+#[cfg(test)]
+mod registry_diff;
 pub mod toolchain;
 pub mod tools;
 pub mod windows;

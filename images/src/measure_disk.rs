@@ -16,9 +16,8 @@ use crate::tools;
 
 /// Size of the virtual disk.
 const DISK: u64 = 10 << 30;
-/// First sector of the volume, and its last; the last MiB is the backup table's.
+/// First sector of the volume.
 const START: u64 = 2048;
-const END: u64 = DISK / SECTOR - 2048 - 1;
 /// Services in the hive, each with as many keys below it; together some 12 MB.
 const SERVICES: u32 = 800;
 const KEYS: u32 = 60;
@@ -32,11 +31,13 @@ pub fn build(dir: &Path) -> anyhow::Result<PathBuf> {
         ("Windows/System32/config/SOFTWARE", software()?),
         ("Windows/System32/winevt/Logs/System.evtx", log()?),
     ];
-    build_with(dir, &files)
+    build_with(dir, DISK, &files)
 }
 
-/// The same disk with other files on its volume.
-pub fn build_with(dir: &Path, files: &[(&str, Vec<u8>)]) -> anyhow::Result<PathBuf> {
+/// The same disk with another size, bytes, and with other files on its volume.
+pub fn build_with(dir: &Path, size: u64, files: &[(&str, Vec<u8>)]) -> anyhow::Result<PathBuf> {
+    // The last MiB is the backup table's.
+    let end = size / SECTOR - 2048 - 1;
     let (raw, volume, tree) = (dir.join("measure.raw"), dir.join("measure.ntfs"), dir.join("tree"));
     for (path, bytes) in files {
         let path = tree.join(path);
@@ -44,7 +45,7 @@ pub fn build_with(dir: &Path, files: &[(&str, Vec<u8>)]) -> anyhow::Result<PathB
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
 
-    File::create(&volume)?.set_len((END - START + 1) * SECTOR)?;
+    File::create(&volume)?.set_len((end - START + 1) * SECTOR)?;
     tools::run(
         tools::command("mkntfs")
             .args(["--force", "--quick", "--quiet", "--cluster-size", "4096", "--sector-size", "512"])
@@ -65,14 +66,14 @@ pub fn build_with(dir: &Path, files: &[(&str, Vec<u8>)]) -> anyhow::Result<PathB
     .context("filling the volume; /dev/fuse must be readable")?;
 
     let mut disk = File::options().create_new(true).read(true).write(true).open(&raw)?;
-    disk.set_len(DISK)?;
+    disk.set_len(size)?;
     let mut table = GPT::new_from(&mut disk, SECTOR, [7; 16])?;
     let (_, entry) = table.iter_mut().next().context("the GPT has no entries")?;
     *entry = GPTPartitionEntry {
         partition_type_guid: TYPE_BASIC_DATA,
         unique_partition_guid: [8; 16],
         starting_lba: START,
-        ending_lba: END,
+        ending_lba: end,
         attribute_bits: 0,
         partition_name: "Basic data partition".into(),
     };

@@ -29,6 +29,8 @@ pub(crate) enum By {
     Run,
     /// Runs through libvirt.
     Libvirt,
+    /// Images from an installation disc.
+    Disc,
     /// The project's own tests.
     Test,
     /// Some images only.
@@ -76,8 +78,9 @@ pub(crate) fn needs() -> Vec<Need> {
     let driver = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
     all.push(file(driver, "libvirt-daemon-driver-qemu", path, By::Libvirt));
     all.push(program("virsh", "libvirt-clients", path, By::Libvirt));
-    all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Test));
-    all.push(program("xorriso", "xorriso", "read driver discs, and make answer discs", By::Test));
+    all.push(program("swtpm", "swtpm", "give a TPM to images that want one", By::Disc));
+    all.push(program("xorriso", "xorriso", "read driver discs, and make answer discs", By::Disc));
+    all.push(file("/usr/share/OVMF", "ovmf", "boot images that want UEFI", By::Disc));
     all.push(program(
         "isoinfo",
         "genisoimage",
@@ -87,6 +90,7 @@ pub(crate) fn needs() -> Vec<Need> {
     let by = "build the probe for 32-bit NT systems";
     all.push(program("i686-w64-mingw32-gcc", "gcc-mingw-w64-i686", by, By::Test));
     all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
+    all.push(program("mcopy", "mtools", "put a loader onto the tests' UEFI discs", By::Test));
     // Ubuntu's package is a snap; its runners bring Chrome, which is as good.
     let browsers = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     let browser = browsers.iter().find_map(|name| find(name));
@@ -98,7 +102,6 @@ pub(crate) fn needs() -> Vec<Need> {
     let found = korean.iter().find(|path| Path::new(path).exists()).map(PathBuf::from);
     let what = "tesseract: kor";
     all.push(need(what, found, "tesseract-ocr-kor", "read the screens of Korean Windows", By::SomeImages));
-    all.push(file("/usr/share/OVMF", "ovmf", "boot images that want UEFI", By::SomeImages));
     all
 }
 
@@ -153,10 +156,10 @@ pub(crate) fn ensure(by: By, install: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs packages that only a comparison needs, where that may be done.
-pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
+/// Installs packages that only some commands need, where that may be done; `told` is for a user who said so.
+pub(crate) fn install(packages: &[&str], told: bool) -> anyhow::Result<()> {
     anyhow::ensure!(find("apt-get").is_some(), "there is no apt-get here");
-    let root = root_prefix(false).with_context(|| format!("next: {}", apt_line(packages)))?;
+    let root = root_prefix(told).with_context(|| format!("next: {}", apt_line(packages)))?;
     eprintln!("installing {} (missing on this machine)", packages.join(" "));
     apt(&root, &["update", "-q"]).context("updating the package lists")?;
     install_all(&root, packages)

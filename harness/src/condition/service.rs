@@ -27,27 +27,29 @@ pub(super) struct StandIn<'a> {
     pub(super) name: &'a str,
     /// How long it takes to stop.
     pub(super) seconds: u32,
-    /// PreshutdownTimeout; always written, because its default differs between Windows builds (180 s
-    /// before 15063, 10 s from it on).
-    pub(super) timeout_ms: u32,
+    /// PreshutdownTimeout, milliseconds, of a service that accepts PRESHUTDOWN; always written, because its default
+    /// differs between Windows builds (180 s before 15063, 10 s from it on). `None`: an ordinary service, stopped
+    /// in the phase after that one, within WaitToKillServiceTimeout.
+    pub(super) preshutdown_ms: Option<u32>,
 }
 
 impl StandIn<'_> {
     fn command(&self) -> String {
-        format!(r"C:\softoff\probe.exe service {} --preshutdown --stop-seconds {}", self.name, self.seconds)
+        let phase = if self.preshutdown_ms.is_some() { " --preshutdown" } else { "" };
+        format!(r"C:\softoff\probe.exe service {}{phase} --stop-seconds {}", self.name, self.seconds)
     }
 
     /// The values that CreateService would write (winsvc.h: own process 0x10, automatic start 2).
     pub(super) fn edits(&self) -> Vec<HiveEdit> {
-        let values = [
+        let mut values = vec![
             ("Type", RegistryValue::Dword(0x10)),
             ("Start", RegistryValue::Dword(2)),
             ("ErrorControl", RegistryValue::Dword(1)),
             ("ImagePath", RegistryValue::ExpandString(self.command())),
             ("DisplayName", RegistryValue::String(self.name.to_owned())),
             ("ObjectName", RegistryValue::String("LocalSystem".into())),
-            ("PreshutdownTimeout", RegistryValue::Dword(self.timeout_ms)),
         ];
+        values.extend(self.preshutdown_ms.map(|ms| ("PreshutdownTimeout", RegistryValue::Dword(ms))));
         let edit = |(name, value): (&str, RegistryValue)| HiveEdit {
             hive: Hive::System,
             key: format!(r"CurrentControlSet\Services\{}", self.name),

@@ -29,7 +29,7 @@ const PROBE: &str = r"C:\softoff\probe.exe";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
-    /// Never answers WM_QUERYENDSESSION.
+    /// Does not answer WM_QUERYENDSESSION.
     Hangs,
     /// Answers FALSE and gives a reason (ShutdownBlockReasonCreate).
     Refuses,
@@ -62,17 +62,17 @@ pub struct UnresponsiveApplication {
     /// What its window says; absent, it says what it will do when asked.
     #[serde(default)]
     pub text: Option<String>,
-    /// For `slow`: how long it takes to end, seconds.
-    #[serde(default = "seconds")]
-    pub seconds: u32,
+    /// For `slow`: how long it takes to end, seconds; 5 when absent. For `hangs`: after how long it answers all the
+    /// same; never when absent.
+    #[serde(default)]
+    pub seconds: Option<u32>,
     /// AutoEndTasks: Windows may end it without asking a person.
     #[serde(default)]
     pub auto_end_tasks: bool,
 }
 
-fn seconds() -> u32 {
-    5
-}
+/// How long a slow application takes to end.
+const SLOW_SECONDS: u32 = 5;
 
 fn title() -> String {
     "Unsaved work".into()
@@ -86,8 +86,13 @@ impl UnresponsiveApplication {
         if let Some(text) = &self.text {
             command.push_str(&quoted("text", text));
         }
-        if self.behaviour == Behaviour::Slow {
-            command.push_str(&format!(" --seconds {}", self.seconds));
+        let seconds = match self.behaviour {
+            Behaviour::Slow => Some(self.seconds.unwrap_or(SLOW_SECONDS)),
+            Behaviour::Hangs => self.seconds,
+            Behaviour::Refuses | Behaviour::Answers => None,
+        };
+        if let Some(seconds) = seconds {
+            command.push_str(&format!(" --seconds {seconds}"));
         }
         command
     }

@@ -24,11 +24,20 @@ pub struct UnresponsiveService {
     pub service: String,
     /// How long it would take, seconds.
     pub seconds: u32,
+    /// Whether it accepts PRESHUTDOWN, with a PreshutdownTimeout of its own. An ordinary service is given up after
+    /// WaitToKillServiceTimeout instead.
+    #[serde(default = "accepts")]
+    pub preshutdown: bool,
+}
+
+fn accepts() -> bool {
+    true
 }
 
 impl UnresponsiveService {
     fn stand_in(&self) -> StandIn<'_> {
-        StandIn { name: &self.service, seconds: self.seconds, timeout_ms: self.seconds.saturating_mul(1000) }
+        let preshutdown_ms = self.preshutdown.then_some(self.seconds.saturating_mul(1000));
+        StandIn { name: &self.service, seconds: self.seconds, preshutdown_ms }
     }
 
     pub(super) async fn prove(&self, subject: &Subject<'_>) -> Result<Proof, AgentError> {
@@ -56,7 +65,7 @@ impl Part for UnresponsiveService {
             }
             GuestFamily::Reference => Realism {
                 real: "a Win32 service and its time-out value",
-                modelled: "PRESHUTDOWN, sent as STOP by the session",
+                modelled: "PRESHUTDOWN and SHUTDOWN, both sent as STOP by the session",
             },
         }
     }

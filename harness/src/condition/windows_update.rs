@@ -40,7 +40,7 @@ impl WindowsUpdate {
         StandIn {
             name: &self.service,
             seconds: self.seconds,
-            timeout_ms: (self.seconds + 60).saturating_mul(1000),
+            preshutdown_ms: Some((self.seconds + 60).saturating_mul(1000)),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Answer files for Windows Setup: typed, from the catalogue's facts, written as XML.
+//! Answer files for Windows Setup: typed, from the catalogue's facts, written as XML. Those for ReactOS' Setup are in a
+//! file of their own.
 //!
 //! The installation needs no network and no person. What Setup and the installed system are told to run writes a line to
 //! COM1 as it passes ([`INSTALL_MARKER`]), which is how the host knows where they are; a missing serial driver costs only that
@@ -6,6 +7,8 @@
 
 mod component;
 mod disk;
+mod generalize;
+mod reactos;
 #[cfg(test)]
 mod tests;
 mod xml;
@@ -13,6 +16,8 @@ mod xml;
 use softoff_harness::guest::quoting::{Shell, Unquotable, quote};
 
 pub use component::{Component, Pass, Row, Section, TABLE, WrongPass};
+pub use generalize::{Ending, GENERALIZED};
+pub use reactos::{REACTOS_ANSWERS, REACTOS_MENU, ReactosAnswers, Unwritable, reactos_menu};
 use softoff_harness::machine::INSTALL_MARKER;
 use xml::{Node, group, item, value};
 
@@ -65,6 +70,8 @@ pub struct Answers<'a> {
     pub account: Account,
     /// Lines of the first logon's script that harden it; none for a stock image.
     pub hardening: Vec<String>,
+    /// How that script ends.
+    pub ending: Ending,
 }
 
 /// Why an answer file cannot be written.
@@ -76,6 +83,9 @@ pub enum AnswerError {
     /// The XML cannot be written.
     #[error("the answer file cannot be written as XML: {0}")]
     Xml(#[from] std::io::Error),
+    /// ReactOS' file cannot hold a text.
+    #[error(transparent)]
+    Reactos(#[from] Unwritable),
     /// A command is longer than Setup takes.
     #[error("a command has {length} characters, and Setup takes {limit} at most: {command}")]
     TooLong {
@@ -178,7 +188,8 @@ impl Answers<'_> {
         commands
     }
 
-    fn first_logon(&self) -> Result<Vec<Node>, AnswerError> {
+    /// The out-of-box experience, the account, and so many logons of it.
+    fn out_of_box(&self, logons: u32) -> Vec<Node> {
         let server = self.entry.kind == Kind::Server;
         let password =
             || group("Password", vec![value("Value", &self.account.password), value("PlainText", true)]);
@@ -206,27 +217,27 @@ impl Answers<'_> {
         let logon = vec![
             password(),
             value("Enabled", true),
-            // The first logon's script makes it last.
-            value("LogonCount", 1),
+            value("LogonCount", logons),
             value("Username", &self.account.name),
         ];
-        // One command only: the reference says that several are started at the same time, and the last one would shut
+        vec![group("OOBE", oobe), group("UserAccounts", accounts), group("AutoLogon", logon)]
+    }
+
+    fn first_logon(&self) -> Result<Vec<Node>, AnswerError> {
+        // One logon: its script makes it last. One command only: the reference says that several are started at the same time, and the last one would shut
         // the machine down under the others.
         let letters = LETTERS.map(String::from).join(" ");
         let script = format!(
             r"cmd.exe /c for %d in ({letters}) do if exist %d:\{FOLDER}\{FIRST_LOGON} call %d:\{FOLDER}\{FIRST_LOGON}"
         );
         let command = vec![value("CommandLine", checked(script, COMMAND_LINE)?), value("Order", 1)];
-        Ok(vec![
-            group("OOBE", oobe),
-            group("UserAccounts", accounts),
-            group("AutoLogon", logon),
-            group("FirstLogonCommands", vec![item("SynchronousCommand", command)]),
-        ])
+        let mut nodes = self.out_of_box(1);
+        nodes.push(group("FirstLogonCommands", vec![item("SynchronousCommand", command)]));
+        Ok(nodes)
     }
 
     /// The script of the first logon: the agent and its driver, the probe, the logon that lasts; then the machine is
-    /// shut down, and is an image.
+    /// shut down, by sysprep or without, and is an image.
     pub fn first_logon_script(&self, agent: &str) -> Result<String, Unquotable> {
         const WINLOGON: &str = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon";
         let key = quote(Shell::Batch, WINLOGON)?;
@@ -252,9 +263,10 @@ impl Answers<'_> {
         // While it is there, each logon counts it down, and the last one ends the automatic logon.
         lines.push(format!("reg.exe delete {key} /v AutoLogonCount /f"));
         lines.extend(self.hardening.iter().map(|line| format!("{line} || goto failed")));
+        lines.extend(self.before_the_end());
         lines.extend([
             format!("({}) > COM1", echo("programs-installed")),
-            "shutdown.exe /s /t 0 /f".to_owned(),
+            self.end(),
             "exit /b 0".to_owned(),
             ":failed".to_owned(),
             format!("({}) > COM1", echo("first-logon-failed")),

@@ -14,11 +14,13 @@ fn document(name: &str, firmware: FirmwareKind, hardening: Vec<String>) -> Strin
     let catalog = Catalog::load(None).unwrap();
     let entry = catalog.get(name).unwrap();
     let edition = entry.editions.as_ref().unwrap().index;
-    Answers { entry, firmware, edition, account: Account::default(), hardening }.document().unwrap()
+    Answers { entry, firmware, edition, account: Account::default(), hardening, ending: Ending::ShutDown }
+        .document()
+        .unwrap()
 }
 
 /// (pass, component) pairs and texts, read by a parser that checks that every tag is closed.
-fn read(xml: &str) -> (BTreeSet<(String, String)>, Vec<String>) {
+pub(super) fn read(xml: &str) -> (BTreeSet<(String, String)>, Vec<String>) {
     let mut reader = Reader::from_str(xml);
     reader.config_mut().check_end_names = true;
     let (mut pass, mut pairs, mut texts, mut depth) = (String::new(), BTreeSet::new(), Vec::new(), 0);
@@ -105,7 +107,14 @@ fn what_means_something_to_xml_arrives_as_text() {
     let catalog = Catalog::load(None).unwrap();
     let account = Account { name: "Ada & <Co> ]]>".into(), password: "\"'&amp;".into() };
     let entry = catalog.get("windows-server-2022").unwrap();
-    let answers = Answers { entry, firmware: FirmwareKind::Uefi, edition: 2, account, hardening: vec![] };
+    let answers = Answers {
+        entry,
+        firmware: FirmwareKind::Uefi,
+        edition: 2,
+        account,
+        hardening: vec![],
+        ending: Ending::ShutDown,
+    };
     let xml = answers.document().unwrap();
     let (_, texts) = read(&xml);
     // Entities are events of their own to this reader: nothing of them stands among the texts.
@@ -126,7 +135,8 @@ fn the_first_logon_script() {
     let entry = catalog.get("windows-server-2025").unwrap();
     let account = Account { name: "A & B".into(), password: "100% safe".into() };
     let hardening = Profile::own().unwrap().commands().unwrap();
-    let answers = Answers { entry, firmware: FirmwareKind::Uefi, edition: 2, account, hardening };
+    let (firmware, ending) = (FirmwareKind::Uefi, Ending::ShutDown);
+    let answers = Answers { entry, firmware, edition: 2, account, hardening, ending };
     let script = answers.first_logon_script("qemu-ga-x86_64.msi").unwrap();
     assert!(script.split('\n').all(|line| line.is_empty() || line.ends_with('\r')));
     let place = |text: &str| script.find(text).unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use softoff_harness::image::Sha256Hex;
 
+use super::media::Lacks;
 use super::stuck::Stuck;
 use crate::answer::AnswerError;
 
@@ -91,15 +92,19 @@ pub enum BuildError {
         /// What may be needed, GiB.
         needed_gib: u64,
     },
-    /// A program or file of the host is missing.
-    #[error("{what} is not installed, and {why}; next: apt-get install --no-install-recommends {package}")]
+    /// Programs or files of the host are missing.
+    #[error("{lacks}; next: apt-get install --no-install-recommends {}", lacks.packages().join(" "))]
     HostLacks {
         /// What is missing.
-        what: &'static str,
-        /// The package that brings it.
-        package: &'static str,
-        /// What for.
-        why: &'static str,
+        lacks: Lacks,
+    },
+    /// The disc of a system that brings its own answers has none.
+    #[error(
+        "{} has no unattend.inf: it is no boot CD of ReactOS; next: take its bootcd-*.iso", disc.display()
+    )]
+    NotABootCd {
+        /// The disc.
+        disc: PathBuf,
     },
     /// The system cannot be installed by this firmware.
     #[error("{name} is installed with {}", known.join(" or "))]
@@ -108,6 +113,14 @@ pub enum BuildError {
         name: String,
         /// What it can.
         known: Vec<String>,
+    },
+    /// That is for a Windows.
+    #[error("{name} is no Windows, and {option} means nothing to it")]
+    NotAWindows {
+        /// The system.
+        name: String,
+        /// What was asked for.
+        option: &'static str,
     },
     /// Another process builds this image.
     #[error("another process builds this image in {}; next: wait for it", folder.display())]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use softoff_harness::disk::registry::read_hive;
 use softoff_harness::disk::{DiskImage, Hive, fat, system_volume};
-use softoff_harness::image::{DiskFormat, Image, MANIFEST, Manifest, Sha256Hex};
+use softoff_harness::image::{DiskFormat, Image, MANIFEST, Manifest, Quirk, Sha256Hex};
 use softoff_harness::inspect::{Evaluation, ImageReport};
 use softoff_harness::record::utc;
 
@@ -36,6 +36,7 @@ pub(super) fn finish(
     build: &Build<'_>,
     key: &Sha256Hex,
     media: &CheckedMedia,
+    answers: &Sha256Hex,
     installed: &Path,
     progress: &dyn Progress,
 ) -> anyhow::Result<Image> {
@@ -59,7 +60,7 @@ pub(super) fn finish(
         Ok(std::fs::set_permissions(&disk, permissions)?)
     })?;
     let digest = step(progress, "hash the disk", || Ok(Sha256Hex::of_file(&disk)?))?;
-    let provenance = provenance(build, media, &found, now)?;
+    let provenance = provenance(build, media, answers, &found, now)?;
     std::fs::write(made.join(PROVENANCE), serde_json::to_vec_pretty(&provenance)?)?;
     let manifest = Manifest {
         schema: 1,
@@ -72,7 +73,7 @@ pub(super) fn finish(
         system_backing: None,
         files: [(DISK.to_owned(), digest)].into(),
         recipe: key.clone(),
-        quirks: build.entry.quirks(build.catalog),
+        quirks: quirks(build),
         provenance,
     };
     std::fs::write(made.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
@@ -82,6 +83,20 @@ pub(super) fn finish(
     }
     std::fs::rename(&made, &dir).with_context(|| format!("cannot place the image in {}", dir.display()))?;
     Ok(Image::open_unverified(&dir)?)
+}
+
+/// What is known of the system, and what its making brought with it.
+fn quirks(build: &Build<'_>) -> Vec<Quirk> {
+    let mut quirks = build.entry.quirks(build.catalog);
+    if build.sysprep {
+        quirks.push(Quirk {
+            what:
+                "each start on a fresh overlay configures Windows and goes through the out-of-box experience"
+                    .into(),
+            why: "the image is generalised, for handing out; its own answers are in C:\\softoff".into(),
+        });
+    }
+    quirks
 }
 
 /// Where an image goes.
@@ -134,6 +149,7 @@ fn check_programs(disk: &DiskImage) -> anyhow::Result<()> {
 fn provenance(
     build: &Build<'_>,
     media: &CheckedMedia,
+    answers: &Sha256Hex,
     found: &BTreeMap<String, String>,
     now: u64,
 ) -> anyhow::Result<BTreeMap<String, String>> {
@@ -147,11 +163,15 @@ fn provenance(
         add("drivers sha256", digest.to_string());
         add("driver folders", media.driver_folders.join(" "));
     }
+    add("answers", answers.to_string());
     let qemu = softoff_harness::host::qemu_version(Path::new(softoff_harness::machine::QEMU))?;
     add("qemu", qemu);
     add("firmware", build.firmware.to_string());
     add("softoff", env!("CARGO_PKG_VERSION").to_owned());
     add("built", utc(now));
+    if build.sysprep {
+        add("sysprep", "/generalize /oobe".to_owned());
+    }
     if build.hardened {
         add("hardening", crate::hardening::Profile::own()?.digest().to_string());
     }
@@ -164,6 +184,7 @@ mod tests {
 
     use super::*;
     use crate::measure_disk::build_with;
+    use crate::registry_diff::DISK;
 
     fn disk(dir: &Path, agent: bool, probe: bool) -> DiskImage {
         let mut hive = HiveBuilder::new_with_version("ROOT", 5).unwrap();
@@ -177,7 +198,7 @@ mod tests {
             files.push(("softoff/probe.exe", b"MZ".to_vec()));
         }
         std::fs::create_dir_all(dir).unwrap();
-        DiskImage::open(&build_with(dir, &files).unwrap()).unwrap()
+        DiskImage::open(&build_with(dir, DISK, &files).unwrap()).unwrap()
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::json;
+use softoff_harness::disk::DiskImage;
+use softoff_harness::disk::fat::fat_volumes;
 use softoff_harness::image::{DiskFormat, Image, Manifest, Sha256Hex};
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::backend::Backend;
@@ -25,19 +27,31 @@ use crate::tools;
 /// Machines before it is given up: Setup restarts two to four times.
 const MOST: usize = 12;
 
-/// How long nothing may change at ReactOS' desktop before its button is pressed; its whole installation took 104 s (measured).
+/// How long nothing may change at ReactOS' desktop before its button is pressed, should it not shut itself down as its
+/// answers say; its whole installation took 104 s (measured).
 const DESKTOP: Duration = Duration::from_secs(60);
 
-/// Less than this on the disk is no system: a restart before it was the firmware's or the loader's own.
-const SYSTEM_BYTES: u64 = 200 << 20;
+/// Less than this on the disk is no Windows: a restart before it was the firmware's or the loader's own.
+const WINDOWS_BYTES: u64 = 200 << 20;
+
+/// Whether a machine that restarted has left a system on the disk.
+fn holds_system(system: System, written: u64, disk: &Path) -> bool {
+    match system {
+        System::Windows => written >= WINDOWS_BYTES,
+        // How much its Setup writes, nobody has measured; it makes the volume in the same run that fills it.
+        System::Reactos => {
+            DiskImage::open(disk).and_then(|disk| fat_volumes(&disk)).is_ok_and(|found| !found.is_empty())
+        }
+    }
+}
 
 /// What an installation is made of.
 pub(super) struct Installation<'a> {
     pub(super) entry: &'a Entry,
     pub(super) firmware: FirmwareKind,
     pub(super) disk_gib: u32,
-    pub(super) iso: &'a Path,
-    pub(super) answers: Option<&'a Path>,
+    /// The one that boots comes first.
+    pub(super) discs: &'a [PathBuf],
     pub(super) accelerator: Accelerator,
     pub(super) patience: Duration,
     pub(super) progress: &'a dyn Progress,
@@ -67,7 +81,7 @@ impl Installation<'_> {
                 Ended::PoweredOff if watched.milestone >= Milestone::SystemWritten => {
                     (Milestone::PoweredOff, true)
                 }
-                Ended::Restarted if watched.written >= SYSTEM_BYTES => {
+                Ended::Restarted if holds_system(self.entry.system, watched.written, &disk) => {
                     (watched.milestone.max(Milestone::SystemWritten), false)
                 }
                 Ended::Restarted => (watched.milestone, false),
@@ -116,8 +130,8 @@ impl Installation<'_> {
         began: Instant,
     ) -> anyhow::Result<Watched> {
         let image = self.image(disk);
-        let mut discs = vec![Disc { file: self.iso.to_owned(), boots: true }];
-        discs.extend(self.answers.map(|file| Disc { file: file.to_owned(), boots: false }));
+        let disc = |(number, file): (usize, &PathBuf)| Disc { file: file.clone(), boots: number == 0 };
+        let discs: Vec<Disc> = self.discs.iter().enumerate().map(disc).collect();
         let folder = RunFolder::create()?;
         let config = MachineConfig {
             image: &image,
@@ -156,7 +170,7 @@ impl Installation<'_> {
         Ok(watched)
     }
 
-    /// ReactOS does not shut itself down after its installation: once the system on its disk shows nothing new any more,
+    /// ReactOS may not shut itself down after its installation: once the system on its disk shows nothing new any more,
     /// the power button is pressed.
     async fn press_if_it_only_waits(
         &self,
@@ -234,4 +248,31 @@ fn write_timeline(dir: &Path, timeline: &Timeline) -> anyhow::Result<()> {
         text.push('\n');
     }
     std::fs::write(dir.join("timeline.jsonl"), text).context("writing the timeline")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk of 64 MiB, with a FAT volume over all of it or with nothing.
+    fn disk(dir: &Path, formatted: bool) -> PathBuf {
+        let path = dir.join(format!("{formatted}.raw"));
+        std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        if formatted {
+            tools::run(tools::command("mkfs.fat").args(["-F", "32", "-s", "1"]).arg(&path))
+                .expect("next: apt-get install dosfstools");
+        }
+        path
+    }
+
+    #[test]
+    fn a_restart_before_anything_was_installed_is_no_milestone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (empty, formatted) = (disk(dir.path(), false), disk(dir.path(), true));
+        assert!(!holds_system(System::Reactos, 1 << 30, &empty));
+        assert!(holds_system(System::Reactos, 0, &formatted));
+        assert!(!holds_system(System::Reactos, 0, &dir.path().join("none.raw")));
+        assert!(!holds_system(System::Windows, WINDOWS_BYTES - 1, &formatted));
+        assert!(holds_system(System::Windows, WINDOWS_BYTES, &empty));
+    }
 }

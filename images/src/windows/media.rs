@@ -1,11 +1,14 @@
 //! What has to be right before anything boots: each thing that is wrong is one clear error with its next step.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use softoff_harness::image::Sha256Hex;
-use softoff_harness::machine::{firmware, ocr, tpm};
+use softoff_harness::machine::{QEMU, firmware, ocr, tpm};
 
 use super::BuildError;
+use crate::answer::REACTOS_ANSWERS;
 use crate::catalog::{Catalog, Entry, FirmwareKind, System};
 use crate::progress::{Progress, note, step};
 use crate::tools;
@@ -37,6 +40,8 @@ pub struct CheckedMedia {
     pub drivers: Option<(PathBuf, Sha256Hex)>,
     /// Folders on it that are taken: `viostor/2k22/amd64`.
     pub driver_folders: Vec<String>,
+    /// Where the answers of a disc that brings its own lie on it; none for a Windows.
+    pub answer_files: Vec<String>,
 }
 
 /// Looks at everything, the quick things first.
@@ -49,7 +54,10 @@ pub fn check(
     progress: &dyn Progress,
 ) -> Result<CheckedMedia, BuildError> {
     check_disk_size(entry, disk_gib)?;
-    check_host(entry, firmware_kind)?;
+    let lacks = Lacks(host_lacks(entry, firmware_kind));
+    if !lacks.0.is_empty() {
+        return Err(BuildError::HostLacks { lacks });
+    }
     let iso = regular_file(&media.iso, "--iso", &entry.iso.file)?;
     let drivers = match (&entry.drivers, &media.drivers) {
         (None, _) => None,
@@ -59,6 +67,10 @@ pub fn check(
     let driver_folders = match (&entry.drivers, &drivers) {
         (Some(folder), Some(disc)) => find_drivers(catalog, folder, disc)?,
         _ => Vec::new(),
+    };
+    let answer_files = match entry.system {
+        System::Windows => Vec::new(),
+        System::Reactos => find_answers(&iso)?,
     };
     let iso_sha256 = hash(&iso, progress)?;
     let held_against = check_digest(entry, media, &iso, &iso_sha256)?;
@@ -72,7 +84,7 @@ pub fn check(
         }
         None => None,
     };
-    Ok(CheckedMedia { iso, iso_sha256, held_against, drivers, driver_folders })
+    Ok(CheckedMedia { iso, iso_sha256, held_against, drivers, driver_folders, answer_files })
 }
 
 fn hash(path: &Path, progress: &dyn Progress) -> Result<Sha256Hex, BuildError> {
@@ -120,25 +132,86 @@ fn check_disk_size(entry: &Entry, disk_gib: u32) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn check_host(entry: &Entry, firmware_kind: FirmwareKind) -> Result<(), BuildError> {
-    let machine = entry.machine(firmware_kind);
-    let lacks = |what: &'static str, package: &'static str, why: &'static str| {
-        Err(BuildError::HostLacks { what, package, why })
-    };
-    if machine.tpm && tools::find(tpm::SWTPM).is_none() {
-        return lacks("swtpm", "swtpm", "this system wants a TPM");
+/// A program or file that the host lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack {
+    /// What is missing.
+    pub what: &'static str,
+    /// The package that brings it.
+    pub package: &'static str,
+    /// What for.
+    pub why: &'static str,
+}
+
+/// All that the host lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacks(pub Vec<Lack>);
+
+impl Lacks {
+    /// The packages that bring it, each once.
+    pub fn packages(&self) -> Vec<&'static str> {
+        self.0.iter().map(|lack| lack.package).collect::<BTreeSet<_>>().into_iter().collect()
     }
-    if firmware_kind == FirmwareKind::Uefi && firmware::installed(machine.secure_boot).is_none() {
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Lack { what, why, .. }) in self.0.iter().enumerate() {
+            write!(f, "{}{what} is not installed, and {why}", if number == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a system's installation needs of the host and does not find.
+pub fn host_lacks(entry: &Entry, firmware_kind: FirmwareKind) -> Vec<Lack> {
+    let (machine, windows) = (entry.machine(firmware_kind), entry.system == System::Windows);
+    let program = |name: &'static str, package, why| (tools::find(name).is_some(), name, package, why);
+    let mut needs = vec![
+        program(QEMU, "qemu-system-x86", "the installation runs in it"),
+        program("qemu-img", "qemu-utils", "the disk is made with it"),
+        (ocr::available(), "tesseract", "tesseract-ocr", "the screen tells when a key is asked for"),
+    ];
+    if windows {
+        needs.push(program(
+            XORRISO,
+            XORRISO,
+            "the drivers' disc is read and the answer disc is made with it",
+        ));
+        needs.push(program("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64", "the probe is linked with it"));
+    } else {
+        needs.push(program(XORRISO, XORRISO, "the answers are put onto a copy of the disc with it"));
+    }
+    if machine.tpm {
+        needs.push(program(tpm::SWTPM, "swtpm", "this system wants a TPM"));
+    }
+    if firmware_kind == FirmwareKind::Uefi {
         let why = if machine.secure_boot { "this system wants Secure Boot" } else { "it boots by UEFI" };
-        return lacks("OVMF", "ovmf", why);
+        needs.push((firmware::installed(machine.secure_boot).is_some(), "OVMF", "ovmf", why));
     }
-    if !ocr::available() {
-        return lacks("tesseract", "tesseract-ocr", "the screen tells when a key is asked for");
+    let missing = needs.into_iter().filter(|(here, ..)| !here);
+    missing.map(|(_, what, package, why)| Lack { what, package, why }).collect()
+}
+
+/// Where the disc's own answers lie; a disc without any is no boot CD. Setup's copy lies in `I386` or in `reactos`, by
+/// version, and the wizard of the first boot reads the latter.
+fn find_answers(disc: &Path) -> Result<Vec<String>, BuildError> {
+    let found = named(disc, REACTOS_ANSWERS)
+        .map_err(|error| BuildError::NotADisc { path: disc.to_owned(), why: format!("{error:#}") })?;
+    if found.is_empty() {
+        return Err(BuildError::NotABootCd { disc: disc.to_owned() });
     }
-    if entry.system == System::Windows && tools::find(XORRISO).is_none() {
-        return lacks(XORRISO, XORRISO, "the drivers' disc is read and the answer disc is made with it");
-    }
-    Ok(())
+    Ok(found)
+}
+
+/// Files of a disc that have that name, whatever their case and folder.
+pub(super) fn named(disc: &Path, name: &str) -> anyhow::Result<Vec<String>> {
+    let listed = tools::run(
+        tools::command(XORRISO).arg("-indev").arg(disc).args(["-find", "/", "-type", "f", "-exec", "echo"]),
+    )?;
+    let paths = listed.lines().map(|line| line.trim().trim_matches('\''));
+    let last = |path: &str| path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+    Ok(paths.filter(|path| path.starts_with('/') && last(path)).map(str::to_owned).collect())
 }
 
 /// The folders of the drivers' disc that serve a system. One that is needed and not there is an error.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use softoff_harness::guest::quoting::Unquotable;
 
 use super::media::{CheckedMedia, XORRISO};
-use crate::answer::{ANSWER_FILE, Answers, FIRST_LOGON, FOLDER};
+use crate::answer::{ANSWER_FILE, Answers, FIRST_LOGON, FOLDER, GENERALIZED};
 use crate::catalog::Catalog;
 use crate::tools;
 
@@ -48,6 +48,9 @@ pub fn make(
     let script =
         contents.answers.first_logon_script(agent).map_err(|why: Unquotable| anyhow::anyhow!(why))?;
     write(&folder.join(FIRST_LOGON), script.as_bytes())?;
+    if let Some(next_start) = contents.answers.generalized_document()? {
+        write(&folder.join(GENERALIZED), next_start.as_bytes())?;
+    }
     std::fs::copy(contents.probe, folder.join("probe.exe"))
         .with_context(|| format!("cannot copy {}", contents.probe.display()))?;
     if let Some((disc, _)) = &media.drivers {
@@ -69,7 +72,8 @@ pub fn make(
     std::fs::remove_dir_all(&tree).context("removing the answer disc's folder")
 }
 
-fn extract(disc: &Path, from: &str, to: &Path) -> anyhow::Result<()> {
+/// Takes a file or a folder from a disc.
+pub(super) fn extract(disc: &Path, from: &str, to: &Path) -> anyhow::Result<()> {
     tools::run(
         tools::command(XORRISO)
             .args(["-osirrox", "on", "-indev"])

@@ -1,6 +1,7 @@
 //! From a user's media to an image: unattended installation of a Windows (or ReactOS) under QEMU.
 //!
-//! Read as it runs: look at the media ([`media`]), make the answer disc ([`medium`]), run machines and watch them
+//! Read as it runs: look at the media ([`media`]), make the answer disc ([`medium`]; for ReactOS, a copy of its disc with
+//! the answers on it), run machines and watch them
 //! ([`milestone`], `watch`), finish. A machine stops at each restart of its guest; that is a place to go on
 //! from ([`work`]). What comes to a stand ends with a diagnosis ([`stuck`]).
 
@@ -10,6 +11,7 @@ mod install;
 pub mod media;
 pub mod medium;
 pub mod milestone;
+mod reactos_disc;
 pub mod stuck;
 mod watch;
 pub mod work;
@@ -27,7 +29,7 @@ use install::Installation;
 use media::{CheckedMedia, Media};
 use work::Work;
 
-use crate::answer::{Account, Answers};
+use crate::answer::{Account, AnswerError, Answers, Ending, ReactosAnswers};
 use crate::catalog::{Catalog, Entry, FirmwareKind, System};
 use crate::hardening::{Profile, SUFFIX};
 use crate::progress::{Progress, note, step};
@@ -51,6 +53,8 @@ pub struct Build<'a> {
     pub disk_gib: Option<u32>,
     /// Whether the hardening profile is applied.
     pub hardened: bool,
+    /// Whether it is generalised by sysprep in the end, for handing out.
+    pub sysprep: bool,
     /// The media.
     pub media: Media,
     /// How to run the guest's instructions.
@@ -68,8 +72,9 @@ impl Build<'_> {
     pub fn image_name(&self) -> String {
         let usual = self.entry.firmware.first() == Some(&self.firmware);
         let firmware = if usual { String::new() } else { format!("-{}", self.firmware) };
+        let sysprep = if self.sysprep { "-sysprep" } else { "" };
         let hardened = if self.hardened { SUFFIX } else { "" };
-        format!("{}{firmware}{hardened}", self.entry.name)
+        format!("{}{firmware}{sysprep}{hardened}", self.entry.name)
     }
 
     /// Builds the image, or opens it where the cache has it.
@@ -78,10 +83,16 @@ impl Build<'_> {
             let known = self.entry.firmware.iter().map(FirmwareKind::to_string).collect();
             return Err(BuildError::Firmware { name: self.entry.name.clone(), known });
         }
+        for (wanted, option) in [(self.hardened, "--hardened"), (self.sysprep, "--sysprep")] {
+            if wanted && self.entry.system != System::Windows {
+                return Err(BuildError::NotAWindows { name: self.entry.name.clone(), option });
+            }
+        }
         let disk_gib = self.disk_gib.unwrap_or(self.entry.disk.default_gib);
         let media = media::check(self.catalog, self.entry, self.firmware, disk_gib, &self.media, progress)?;
         let answers = self.answers()?;
-        let key = self.key(&media, answers.as_ref(), disk_gib)?;
+        let said = answers.text()?;
+        let key = self.key(&media, &said, disk_gib);
         let done = finish::location(self, &key);
         if done.join(MANIFEST).exists() && !self.restart {
             return Ok(step(progress, "check the image", || Ok(Image::open(&done)?))?);
@@ -89,61 +100,54 @@ impl Build<'_> {
         let folder = self.cache.join("building").join(format!("{}-{}", self.image_name(), key.short()));
         let mut work = Work::open(&folder, self.restart)?;
         self.check_room(&work, disk_gib)?;
-        let disc = match &answers {
-            Some(answers) => Some(self.answer_disc(answers, &media, &work, progress)?),
-            None => None,
+        let discs = match &answers {
+            Answering::Windows(answers) => {
+                [media.iso.clone(), self.answer_disc(answers, &media, &work, progress)?].into()
+            }
+            Answering::Reactos(answers) => vec![self.answered_disc(answers, &media, &work, progress)?],
         };
         let installation = Installation {
             entry: self.entry,
             firmware: self.firmware,
             disk_gib,
-            iso: &media.iso,
-            answers: disc.as_deref(),
+            discs: &discs,
             accelerator: self.accelerator,
             patience: self.patience,
             progress,
         };
         let installed = installation.run(&mut work).await?;
-        let image = finish::finish(self, &key, &media, &installed, progress)?;
+        let image =
+            finish::finish(self, &key, &media, &Sha256Hex::of_bytes(said.as_bytes()), &installed, progress)?;
         work.remove()?;
         Ok(image)
     }
 
-    /// The answers; ReactOS needs none.
-    fn answers(&self) -> Result<Option<Answers<'_>>, BuildError> {
-        if self.entry.system != System::Windows {
-            return Ok(None);
+    fn answers(&self) -> Result<Answering<'_>, BuildError> {
+        if self.entry.system == System::Reactos {
+            return Ok(Answering::Reactos(ReactosAnswers::default()));
         }
         let edition = self.edition.or(self.entry.editions.as_ref().map(|edition| edition.index));
         let hardening = match self.hardened {
             true => Profile::own()?.commands()?,
             false => Vec::new(),
         };
-        Ok(Some(Answers {
+        Ok(Answering::Windows(Answers {
             entry: self.entry,
             firmware: self.firmware,
             edition: edition.context("the catalogue names no edition")?,
             account: Account::default(),
             hardening,
+            ending: if self.sysprep { Ending::Generalize } else { Ending::ShutDown },
         }))
     }
 
     /// What decides the image: another medium, answer or disk is another image.
-    fn key(
-        &self,
-        media: &CheckedMedia,
-        answers: Option<&Answers<'_>>,
-        disk_gib: u32,
-    ) -> Result<Sha256Hex, BuildError> {
+    fn key(&self, media: &CheckedMedia, said: &str, disk_gib: u32) -> Sha256Hex {
         let mut text = format!("{}\n{}\n{disk_gib}\n{}\n", self.entry.name, self.firmware, media.iso_sha256);
         if let Some((_, drivers)) = &media.drivers {
             text += &format!("{drivers}\n{}\n", media.driver_folders.join(" "));
         }
-        if let Some(answers) = answers {
-            text += &answers.document()?;
-            text += &answers.first_logon_script("agent").map_err(|e| BuildError::Other(e.into()))?;
-        }
-        Ok(Sha256Hex::of_bytes(text.as_bytes()))
+        Sha256Hex::of_bytes((text + said).as_bytes())
     }
 
     fn check_room(&self, work: &Work, disk_gib: u32) -> Result<(), BuildError> {
@@ -175,6 +179,42 @@ impl Build<'_> {
             medium::make(self.catalog, &contents, media, &disc)
         })?;
         Ok(disc)
+    }
+
+    fn answered_disc(
+        &self,
+        answers: &ReactosAnswers,
+        media: &CheckedMedia,
+        work: &Work,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, BuildError> {
+        let copy = work.folder().join("installation.iso");
+        step(progress, "copy the disc with the answers on it", || {
+            reactos_disc::make(&media.iso, &media.answer_files, answers, &copy)
+        })?;
+        Ok(copy)
+    }
+}
+
+/// What answers Setup's questions.
+enum Answering<'a> {
+    /// A disc of our own, beside the installation disc.
+    Windows(Answers<'a>),
+    /// A file on the installation disc itself, in a copy of it.
+    Reactos(ReactosAnswers),
+}
+
+impl Answering<'_> {
+    /// All that is said.
+    fn text(&self) -> Result<String, BuildError> {
+        Ok(match self {
+            Answering::Windows(answers) => {
+                let script = answers.first_logon_script("agent");
+                let next_start = answers.generalized_document()?.unwrap_or_default();
+                answers.document()? + &script.map_err(|why| BuildError::Other(why.into()))? + &next_start
+            }
+            Answering::Reactos(answers) => answers.document().map_err(AnswerError::from)?,
+        })
     }
 }
 

@@ -37,8 +37,14 @@ const fn text(text: &'static str) -> ScreenText {
     ScreenText { text, language: Language::EnUs, sure: Sure::Memory }
 }
 
-/// What Setup's and the firmware's screens usually mean. None was seen on a machine of ours.
+/// What Setup's and the firmware's screens usually mean. Of these, only the one of OVMF under Secure Boot was seen on a
+/// machine of ours.
 const SCREENS: &[(ScreenText, &str)] = &[
+    // Before the line that says that nothing was found, which stands below it.
+    (
+        text("access denied"),
+        "the firmware refuses the disc's loader: Secure Boot is on, and nobody whom it trusts has signed that",
+    ),
     (
         text("no bootable device"),
         "the firmware found nothing to boot: the disc is not bootable by it; try the other --firmware",
@@ -159,6 +165,11 @@ mod tests {
         Milestone::MachineStarted,
         "Booting from DVD/CD...\nBoot failed: Could not read from CDROM (code 0003)",
         Some("--firmware")
+    )]
+    #[case(
+        Milestone::MachineStarted,
+        "BdsDxe: failed to load Boot0001: Access Denied\nBdsDxe: No bootable option or device was found.",
+        Some("Secure Boot")
     )]
     #[case(Milestone::KeyPressed, "Press any key to boot from CD or DVD......", Some("did not take the key"))]
     #[case(Milestone::WindowsPe, "Select the operating system you want to install", Some("--edition-index"))]

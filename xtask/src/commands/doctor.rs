@@ -28,6 +28,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         let by = match need.by {
             By::Run => "every run",
             By::Libvirt => "runs through libvirt",
+            By::Disc => "images from a disc",
             By::Test => "xtask test",
             By::SomeImages => "some images",
         };

@@ -1,74 +1,81 @@
-//! Discs made for the test: one that behaves like Setup's first screen, and one that looks like the drivers'.
+//! Discs made for the tests: one that behaves like Setup's first screen, by BIOS and by UEFI, one that looks like the
+//! drivers', one that installs something as ReactOS' boot CD does.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the firmware puts a boot image of a disc.
-const ORIGIN: u16 = 0x7c00;
+use softoff_images::tools;
 
-/// A program for the firmware's 16-bit world, put together by hand: it shows `prompt`, waits for a key, shows `after`,
-/// and writes `marker` to COM1. Then it stands still.
-fn boot_image(prompt: &str, after: &str, marker: &str) -> Vec<u8> {
-    // Texts come behind the code; their places are known once the code's length is.
-    let code = |prompt_at: u16, after_at: u16, marker_at: u16| -> Vec<u8> {
-        let mut code: Vec<u8> = vec![
-            0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xfb, 0xfc, // stack, segments
-            0xb8, 0x03, 0x00, 0xcd, 0x10, // int 10h: text mode
-        ];
-        let print = |code: &mut Vec<u8>, at: u16| {
-            code.push(0xbe); // si = text
-            code.extend(at.to_le_bytes());
-            // lodsb; test al,al; jz +9; mov ah,0eh; mov bx,7; int 10h; jmp back
-            code.extend([0xac, 0x84, 0xc0, 0x74, 0x09, 0xb4, 0x0e, 0xbb, 0x07, 0x00, 0xcd, 0x10, 0xeb, 0xf2]);
-        };
-        print(&mut code, prompt_at);
-        code.extend([0xb4, 0x00, 0xcd, 0x16]); // int 16h: wait for a key
-        print(&mut code, after_at);
-        code.extend([0x31, 0xd2, 0xb8, 0xe3, 0x00, 0xcd, 0x14]); // int 14h: COM1, 9600 8n1
-        code.push(0xbe);
-        code.extend(marker_at.to_le_bytes());
-        // lodsb; test al,al; jz +6; mov ah,1; int 14h; jmp back
-        code.extend([0xac, 0x84, 0xc0, 0x74, 0x06, 0xb4, 0x01, 0xcd, 0x14, 0xeb, 0xf5]);
-        code.extend([0xf4, 0xeb, 0xfd]); // hlt for ever
-        code
-    };
-    let length = u16::try_from(code(0, 0, 0).len()).unwrap();
-    let texts: Vec<Vec<u8>> = [prompt, &format!("\r\n{after}\r\n"), &format!("{marker}\r\n")]
-        .map(|text| text.bytes().chain([0]).collect())
-        .into();
-    let mut at = ORIGIN + length;
-    let mut places = Vec::new();
-    for text in &texts {
-        places.push(at);
-        at += u16::try_from(text.len()).unwrap();
-    }
-    let mut image = code(places[0], places[1], places[2]);
-    image.extend(texts.concat());
-    assert!(image.len() <= 2048, "four sectors are loaded");
-    image.resize(2048, 0);
-    image
+use super::bios::{self, Installed};
+
+/// Size of the volume that the ReactOS stand-in pretends to make: the least that is FAT32 with one sector a cluster.
+const VOLUME: u32 = 64 << 20;
+
+/// Sectors of it that are written: the reserved ones, and the first of the table.
+const VOLUME_HEAD: usize = 33 * 512;
+
+/// Runs a program of the host's; a missing one fails the test with what to do.
+fn run(program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    let found =
+        tools::find(program).unwrap_or_else(|| panic!("no {program}; next: cargo xtask doctor --install"));
+    let output = Command::new(found).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn mkisofs(tree: &Path, out: &Path, more: &[&str]) {
-    let status = Command::new("xorriso")
-        .args(["-as", "mkisofs", "-quiet", "-J", "-r", "-V", "TEST"])
-        .args(more)
-        .arg("-o")
-        .arg(out)
-        .arg(tree)
-        .status();
-    assert!(status.expect("next: cargo xtask doctor --install").success());
+    let usual = ["-as", "mkisofs", "-quiet", "-J", "-r", "-V", "TEST"];
+    let paths = [Path::new("-o"), out, tree].map(Path::as_os_str);
+    let words = usual.iter().chain(more).map(OsStr::new);
+    run("xorriso", words.chain(paths));
 }
 
-/// A disc that shows `prompt` and waits for a key.
+/// El Torito entries: a program for the BIOS, and a FAT image for UEFI.
+const BY_BIOS: [&str; 4] = ["-no-emul-boot", "-boot-load-size", "4", "-eltorito-alt-boot"];
+const BY_UEFI: [&str; 3] = ["-e", "efi.img", "-no-emul-boot"];
+
+/// A disc that shows `prompt` and waits for a key, whichever firmware boots it.
 pub(crate) fn setup(dir: &Path, prompt: &str) -> PathBuf {
+    let loader = dir.join("bootx64.efi");
+    compile_loader(prompt, &loader);
+    let bios = bios::waits_for_a_key(prompt, "Setup is starting", "softoff-install: windows-pe");
+    bootable(dir, &bios, &[("BOOTX64.EFI", loader)])
+}
+
+/// A disc with a boot image for the BIOS, and with these files in `EFI/BOOT` for UEFI.
+pub(crate) fn bootable(dir: &Path, bios: &[u8], loaders: &[(&str, PathBuf)]) -> PathBuf {
     let tree = dir.join("setup");
     std::fs::create_dir_all(&tree).unwrap();
-    let image = boot_image(prompt, "Setup is starting", "softoff-install: windows-pe");
-    std::fs::write(tree.join("boot.bin"), image).unwrap();
+    std::fs::write(tree.join("boot.bin"), bios).unwrap();
+    efi_image(loaders, &tree.join("efi.img"));
     let iso = dir.join("setup.iso");
-    mkisofs(&tree, &iso, &["-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4"]);
+    mkisofs(&tree, &iso, &[&["-b", "boot.bin"][..], &BY_BIOS, &BY_UEFI].concat());
     iso
+}
+
+/// `setup-efi.c` as a UEFI program. No library, no start-up code; the file says nothing of when it was made.
+fn compile_loader(prompt: &str, out: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/image_build/setup-efi.c");
+    let define = format!("-DPROMPT=L\"{prompt}\"");
+    let flags =
+        ["-Wall", "-Wextra", "-Werror", "-O1", "-ffreestanding", "-fno-stack-protector", "-mno-red-zone"];
+    let link = ["-nostdlib", "-Wl,--subsystem,10", "-Wl,-e,efi_main", "-Wl,--no-insert-timestamp"];
+    let words = [&flags[..], &[define.as_str()], &link, &["-o"]].concat();
+    run("x86_64-w64-mingw32-gcc", words.iter().map(OsStr::new).chain([out.as_os_str(), source.as_os_str()]));
+}
+
+/// A FAT image with these files in `EFI/BOOT`, where every UEFI firmware looks for a loader.
+fn efi_image(loaders: &[(&str, PathBuf)], out: &Path) {
+    let kib: u64 = 1024 + loaders.iter().map(|(_, file)| file.metadata().unwrap().len() >> 10).sum::<u64>();
+    let _gone = std::fs::remove_file(out);
+    run("mkfs.fat", [OsStr::new("-C"), out.as_os_str(), OsStr::new(&kib.to_string())]);
+    let image = [OsStr::new("-i"), out.as_os_str()];
+    run("mmd", image.iter().copied().chain(["::EFI", "::EFI/BOOT"].map(OsStr::new)));
+    for (name, file) in loaders {
+        let place = format!("::EFI/BOOT/{name}");
+        run("mcopy", image.iter().copied().chain([file.as_os_str(), OsStr::new(&place)]));
+    }
 }
 
 /// A disc with these folders, each with a driver's files in it, and the agent's installer.
@@ -85,5 +92,33 @@ pub(crate) fn drivers(dir: &Path, folders: &[&str]) -> PathBuf {
     std::fs::write(tree.join("guest-agent/qemu-ga-x86_64.msi"), "an installer").unwrap();
     let iso = dir.join("drivers.iso");
     mkisofs(&tree, &iso, &[]);
+    iso
+}
+
+/// A disc that is laid out as ReactOS' boot CD, with an answer file that answers nothing. It fills the disk and restarts
+/// the machine; what is then on the disk powers off.
+pub(crate) fn reactos(dir: &Path, installed: Installed) -> PathBuf {
+    let (tree, volume) = (dir.join("reactos-cd"), dir.join("volume.fat"));
+    for folder in ["loader", "reactos", "I386"] {
+        std::fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    std::fs::File::create(&volume).unwrap().set_len(VOLUME.into()).unwrap();
+    run(
+        "mkfs.fat",
+        [OsStr::new("-F"), OsStr::new("32"), OsStr::new("-s"), OsStr::new("1"), volume.as_os_str()],
+    );
+    let head = std::fs::read(&volume).unwrap()[..VOLUME_HEAD].to_vec();
+    let image = bios::installs("Copying files", "The desktop", installed, &head, VOLUME / 512);
+    let sectors = (image.len() / 512).to_string();
+    std::fs::write(tree.join("loader/isoboot.bin"), image).unwrap();
+    for folder in ["reactos", "I386"] {
+        std::fs::write(tree.join(folder).join("unattend.inf"), "[Unattend]\r\nUnattendSetupEnabled = no\r\n")
+            .unwrap();
+    }
+    let loader = "[FREELOADER]\r\nDefaultOS=Live\r\nTimeOut=5\r\n\r\n[Operating Systems]\r\nLive=\"Live\"\r\n\
+                  Setup=\"Setup\"\r\n\r\n[Live]\r\nBootType=Windows2003\r\n\r\n[Setup]\r\nBootType=ReactOSSetup\r\n";
+    std::fs::write(tree.join("freeldr.ini"), loader).unwrap();
+    let iso = dir.join("reactos.iso");
+    mkisofs(&tree, &iso, &["-b", "loader/isoboot.bin", "-no-emul-boot", "-boot-load-size", &sectors]);
     iso
 }

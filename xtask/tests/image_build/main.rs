@@ -1,6 +1,6 @@
-//! `image build` of a Windows as a user meets it, without a Windows: a disc that behaves like Setup's first screen goes
-//! the whole way to the diagnosis of a stuck installation, in real QEMU; and what is wrong with media or host is told
-//! before anything boots.
+//! `image build` as a user meets it, without a Windows and without a ReactOS: a disc that behaves like Setup's first screen
+//! goes the whole way to the diagnosis of a stuck installation, in real QEMU, by BIOS and by UEFI; one that installs as
+//! ReactOS' does, to an image; and what is wrong with media or host is told before anything boots.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod bios;
 mod disc;
+mod reactos;
+mod refused;
+mod uefi;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -37,12 +41,23 @@ fn outcome(output: &Output) -> (i32, String) {
 
 /// Softoff's catalogue with another digest for one disc.
 fn catalog(dir: &Path, name: &str, digest: &Sha256Hex) -> PathBuf {
+    changed_catalog(dir, name, digest, |_| {})
+}
+
+/// The same, and with another machine.
+fn changed_catalog(
+    dir: &Path,
+    name: &str,
+    digest: &Sha256Hex,
+    change: impl FnOnce(&mut toml::Table),
+) -> PathBuf {
     let own = include_str!("../../../images/catalog.toml");
     let mut table: toml::Table = own.parse().unwrap();
     let images = table["image"].as_array_mut().unwrap();
     let entry = images.iter_mut().find(|image| image["name"].as_str() == Some(name)).unwrap();
     entry["iso"]["sha256"] = toml::Value::String(digest.0.clone());
     entry["iso"].as_table_mut().unwrap().remove("size");
+    change(entry["machine"].as_table_mut().unwrap());
     let file = dir.join("catalog.toml");
     std::fs::write(&file, table.to_string()).unwrap();
     file
@@ -58,7 +73,8 @@ impl Drop for Kept {
 }
 
 fn kept(told: &str) -> (PathBuf, Kept) {
-    let line = told.lines().find_map(|line| line.trim().strip_prefix("kept:")).expect("a folder");
+    let line = told.lines().find_map(|line| line.trim().strip_prefix("kept:"));
+    let line = line.unwrap_or_else(|| panic!("no folder was kept: {told}"));
     let stage = PathBuf::from(line.trim());
     let work = stage.parent().unwrap().to_owned();
     assert!(work.parent().unwrap().ends_with("building"), "{}", work.display());
@@ -138,85 +154,4 @@ fn read_back(disc: &Path) {
     assert_eq!(isoinfo(&["-x", "/softoff/drivers/viostor/driver.inf"]), b"viostor/2k22/amd64/driver.inf\n");
     let probe = isoinfo(&["-x", "/softoff/probe.exe"]);
     assert!(probe.starts_with(b"MZ") && probe.len() > 50_000, "{} bytes", probe.len());
-}
-
-#[test]
-fn another_disc_than_the_catalogues_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let (setup, drivers) = (disc::setup(dir.path(), PROMPT), disc::drivers(dir.path(), &FOLDERS));
-    let args = [
-        NAME,
-        "--iso",
-        setup.to_str().unwrap(),
-        "--virtio-win",
-        drivers.to_str().unwrap(),
-        "--firmware",
-        "bios",
-    ];
-    let (code, told) = outcome(&xtask(&args).args(["--accel", "tcg"]).output().unwrap());
-    assert_eq!(code, 2, "{told}");
-    let digest = Sha256Hex::of_file(&setup).unwrap();
-    assert!(told.contains("is not the disc that the catalogue names"), "{told}");
-    assert!(
-        told.contains(&format!("--iso-sha256 {digest}")) && told.contains("5044094976 on record"),
-        "{told}"
-    );
-    // The user's own word counts before the catalogue's.
-    let users = "0".repeat(64);
-    let output = xtask(&args).args(["--accel", "tcg", "--iso-sha256", &users]).output().unwrap();
-    let (code, told) = outcome(&output);
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains("is not the disc that --iso-sha256 names"), "{told}");
-}
-
-#[rstest]
-#[case::a_missing_driver(&["viostor/2k19/amd64", "vioserial/2k22/amd64"], &[], "has no viostor/2k22/amd64")]
-#[case::too_small_a_disk(&FOLDERS, &["--disk-gib", "31"], "a disk of 31 GiB is too small")]
-fn media_that_do_not_fit_are_told_before_anything_boots(
-    #[case] folders: &[&str],
-    #[case] more: &[&str],
-    #[case] hint: &str,
-) {
-    let dir = tempfile::tempdir().unwrap();
-    let (setup, drivers) = (disc::setup(dir.path(), PROMPT), disc::drivers(dir.path(), folders));
-    let catalog = catalog(dir.path(), NAME, &Sha256Hex::of_file(&setup).unwrap());
-    let paths = [&setup, &drivers, &catalog].map(|path| path.to_str().unwrap());
-    let args =
-        [NAME, "--iso", paths[0], "--virtio-win", paths[1], "--catalog", paths[2], "--firmware", "bios"];
-    let (code, told) = outcome(&xtask(&args).args(["--accel", "tcg"]).args(more).output().unwrap());
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains(hint) && told.contains("next:"), "{told}");
-    assert!(!told.contains("the machine is on") && told.matches("error:").count() == 1, "{told}");
-}
-
-#[test]
-fn a_missing_swtpm_is_told_before_anything_boots() {
-    let dir = tempfile::tempdir().unwrap();
-    let (setup, drivers) =
-        (disc::setup(dir.path(), PROMPT), disc::drivers(dir.path(), &["viostor/w11/amd64"]));
-    // A host with QEMU and nothing else.
-    let bin = dir.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let qemu = softoff_images::tools::find("qemu-system-x86_64").expect("next: cargo xtask doctor --install");
-    std::os::unix::fs::symlink(qemu, bin.join("qemu-system-x86_64")).unwrap();
-    let args = ["windows-11", "--iso", setup.to_str().unwrap(), "--virtio-win", drivers.to_str().unwrap()];
-    let output = xtask(&args).args(["--accel", "tcg"]).env("PATH", &bin).output().unwrap();
-    let (code, told) = outcome(&output);
-    assert_eq!(code, 3, "{told}");
-    assert!(told.contains("swtpm is not installed, and this system wants a TPM"), "{told}");
-    assert!(told.contains("apt-get install --no-install-recommends swtpm"), "{told}");
-}
-
-#[rstest]
-#[case::no_disc(&[NAME], "give --iso FILE (usually SERVER_EVAL_x64FRE_en-us.iso)")]
-#[case::no_such_disc(&[NAME, "--iso", "/nowhere/x.iso", "--virtio-win", "/nowhere/v.iso", "--firmware", "bios"], "--iso names /nowhere/x.iso")]
-#[case::no_such_system(&["windows-95", "--iso", "x"], "windows-server-2022")]
-#[case::a_disc_for_the_reference(&["reference", "--iso", "x"], "not from a disc")]
-#[case::no_digest(&[NAME, "--iso", "x", "--iso-sha256", "abc"], "64 hexadecimal digits")]
-#[case::no_catalogue(&[NAME, "--iso", "x", "--catalog", "/nowhere/catalog.toml"], "/nowhere/catalog.toml")]
-#[case::uefi_reactos(&["reactos", "--iso", "x", "--firmware", "uefi"], "reactos is installed with bios")]
-fn wrong_usage(#[case] args: &[&str], #[case] hint: &str) {
-    let (code, told) = outcome(&xtask(args).output().unwrap());
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains(hint), "{told}");
 }

@@ -68,7 +68,7 @@ fn appliance_kernel() -> anyhow::Result<()> {
     if std::fs::read_dir("/boot").is_ok_and(|entries| entries.flatten().any(kernel)) {
         return Ok(());
     }
-    host_tools::install(&["linux-image-cloud-amd64"])
+    host_tools::install(&["linux-image-cloud-amd64"], false)
 }
 
 /// This program as release build; built now where this one is not.
@@ -102,7 +102,7 @@ fn ours(program: &Path, disk: &Path) -> anyhow::Result<Duration> {
 
 fn peer(program: &str, package: &'static str, runs: u32, run: impl Fn() -> anyhow::Result<Duration>) -> Peer {
     if find(program).is_none()
-        && let Err(error) = host_tools::install(&[package])
+        && let Err(error) = host_tools::install(&[package], false)
     {
         return Peer::Unavailable(format!(
             "{program} is missing, and {package} cannot be installed: {error:#}"

@@ -8,7 +8,7 @@ use softoff_harness::image::Sha256Hex;
 use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::folder;
 use softoff_images::catalog::{Catalog, FirmwareKind};
-use softoff_images::windows::media::Media;
+use softoff_images::windows::media::{self, Lacks, Media};
 use softoff_images::windows::{Build, BuildError};
 
 use crate::commands::run::{Accel, accelerator};
@@ -24,7 +24,7 @@ const PATIENCE_TCG: Duration = Duration::from_secs(90 * 60);
 /// `reference` needs nothing and takes a few minutes; `cargo xtask run` builds it, too. A Windows is installed
 /// unattended from an evaluation disc of yours, under QEMU, without a network: the media are checked, an answer disc is
 /// made, the key that the disc asks for is pressed, milestones are told with the screen saved at each, guest agent
-/// and Softoff's probe are installed. With KVM that is about half an hour, without it half a day. What fails or is
+/// and Softoff's probe are installed. How long that takes, nobody has measured yet. What fails or is
 /// stopped goes on from the guest's last restart when the same command is given again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -54,6 +54,12 @@ pub(super) struct Args {
     /// Apply the hardening profile
     #[arg(long, requires = "iso")]
     hardened: bool,
+    /// Generalise it by sysprep in the end: an image for handing out, not for runs
+    ///
+    /// Each start on a fresh overlay then configures Windows anew and goes through the out-of-box experience, unattended,
+    /// which takes minutes.
+    #[arg(long, requires = "iso")]
+    sysprep: bool,
     /// Its firmware; the system's usual one when absent
     #[arg(long, value_enum, requires = "iso")]
     firmware: Option<Firmware>,
@@ -129,6 +135,14 @@ fn from_disc(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Usage(anyhow!(what)));
     };
     let usual = entry.firmware.first().copied().context("the catalogue names no firmware")?;
+    let firmware = args.firmware.map_or(usual, FirmwareKind::from);
+    let lacks = Lacks(media::host_lacks(entry, firmware));
+    if !lacks.0.is_empty() && entry.firmware.contains(&firmware) {
+        if !args.install {
+            return Err(failure(BuildError::HostLacks { lacks }));
+        }
+        host_tools::install(&lacks.packages(), true)?;
+    }
     let accelerator = accelerator(args.accel)?;
     let patience = args.patience.map(Duration::from_secs).unwrap_or(match accelerator {
         Accelerator::Kvm => PATIENCE,
@@ -139,10 +153,11 @@ fn from_disc(args: &Args) -> Result<(), Failure> {
     let build = Build {
         catalog: &catalog,
         entry,
-        firmware: args.firmware.map_or(usual, FirmwareKind::from),
+        firmware,
         edition: args.edition_index,
         disk_gib: args.disk_gib,
         hardened: args.hardened,
+        sysprep: args.sysprep,
         media: Media {
             iso: iso.clone(),
             iso_sha256: args.iso_sha256.clone(),
@@ -179,10 +194,12 @@ fn failure(error: BuildError) -> Failure {
     match error {
         BuildError::NoMedium { .. }
         | BuildError::NotADisc { .. }
+        | BuildError::NotABootCd { .. }
         | BuildError::WrongDigest { .. }
         | BuildError::NoDriverDisc { .. }
         | BuildError::NoDriver { .. }
         | BuildError::DiskTooSmall { .. }
+        | BuildError::NotAWindows { .. }
         | BuildError::Firmware { .. } => Failure::Usage(error.into()),
         BuildError::NoRoom { .. }
         | BuildError::HostLacks { .. }
