@@ -339,7 +339,9 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     });
     let since = observations.get(asked_for.unwrap_or(request)..).unwrap_or_default();
     let to_disk = before.iter().any(|o| is_event(&o.what, "SUSPEND_DISK"));
-    let asleep = run_state == Some("suspended") || to_disk && run_state == Some("shutdown");
+    // libvirt ends QEMU when its guest has gone to sleep on its disk: then there is no run state to ask for.
+    let hibernated = first_end(before) == Some(Outcome::Hibernated);
+    let asleep = hibernated || run_state == Some("suspended") || to_disk && run_state == Some("shutdown");
     if asleep && !since.iter().any(|o| is_event(&o.what, "WAKEUP")) {
         return Tie::Tied("it slept when it was asked, and nothing woke it".into());
     }

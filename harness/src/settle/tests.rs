@@ -191,4 +191,8 @@ fn a_sleeper_that_nothing_woke_did_nothing_to_tie() {
         vec![qmp("SUSPEND_DISK", json!(null)), off(), state("shutdown"), asked("system_powerdown")];
     assert!(tied(hibernated.clone()));
     assert!(!tied(hibernated.into_iter().skip(1).collect()), "it had powered off before it was asked");
+    let gone = Seen::ProcessExited { code: None, signal: None };
+    let ended = vec![qmp("SUSPEND_DISK", json!(null)), off(), gone, asked("system_powerdown")];
+    assert!(tied(ended.clone()), "libvirt ends its QEMU");
+    assert!(!tied(ended.into_iter().skip(1).collect()), "it had powered off before it was asked");
 }
