@@ -197,7 +197,22 @@ fn delivery(observations: &[Observation]) -> Delivery {
         _ => None,
     });
     let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
-    Delivery { listening, taken: listening.map(|_| taken) }
+    Delivery { listening, taken: listening.map(|_| taken).or(none_was_sent(observations).then_some(false)) }
+}
+
+/// Whether libvirt refused every press and sent QEMU nothing: then none was taken, although no register could be read.
+fn none_was_sent(observations: &[Observation]) -> bool {
+    let mut presses = observations.iter().filter_map(|o| match &o.what {
+        Seen::Requested { by, number } if by == settle::PRESS => Some(*number),
+        _ => None,
+    });
+    let refused = |press: u32| {
+        observations.iter().any(|o| {
+            matches!(&o.what, Seen::Answered { number, sent, refused: Some(_), .. } if *number == press && sent.is_empty())
+        })
+    };
+    let first = presses.next();
+    first.is_some_and(refused) && presses.all(refused)
 }
 
 fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
@@ -209,4 +224,32 @@ fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
         _ => None,
     }));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::Source;
+
+    #[test]
+    fn a_press_that_libvirt_refused_was_not_taken_and_one_that_it_sent_is_unknown() {
+        let asked = |number| Seen::Requested { by: settle::PRESS.into(), number };
+        let answered = |number, sent: &[&str], refused: Option<&str>| Seen::Answered {
+            number,
+            took_ms: 1,
+            sent: sent.iter().map(|s| (*s).to_owned()).collect(),
+            refused: refused.map(str::to_owned),
+        };
+        let taken = |seen: &[Seen]| {
+            let at = |what: &Seen| Observation { at_us: 0, source: Source::Libvirt, what: what.clone() };
+            delivery(&seen.iter().map(at).collect::<Vec<_>>()).taken
+        };
+        let refused = answered(1, &[], Some("failed to get domain"));
+        assert_eq!(taken(&[asked(1), refused.clone()]), Some(false));
+        assert_eq!(taken(&[asked(1)]), None);
+        assert_eq!(taken(&[refused.clone()]), None);
+        assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], Some("timeout"))]), None);
+        assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], None)]), None);
+        assert_eq!(taken(&[asked(1), refused, asked(2), answered(2, &[settle::PRESS], None)]), None);
+    }
 }
