@@ -247,7 +247,7 @@ mod tests {
         let refused = answered(1, &[], Some("failed to get domain"));
         assert_eq!(taken(&[asked(1), refused.clone()]), Some(false));
         assert_eq!(taken(&[asked(1)]), None);
-        assert_eq!(taken(&[refused.clone()]), None);
+        assert_eq!(taken(std::slice::from_ref(&refused)), None);
         assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], Some("timeout"))]), None);
         assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], None)]), None);
         assert_eq!(taken(&[asked(1), refused, asked(2), answered(2, &[settle::PRESS], None)]), None);
