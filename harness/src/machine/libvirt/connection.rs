@@ -13,7 +13,7 @@ use crate::machine::process;
 use crate::text::printable;
 
 /// What one command of virsh may take unless told otherwise. A domain's start takes 1 s under TCG, libvirt's first
-/// look at QEMU 2 s; libvirt itself waits 60 s for a silent agent.
+/// look at QEMU 2 s; libvirt itself waits 60 s for what it asked the agent for.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 const INSTALL: &str = "sudo apt-get install --no-install-recommends libvirt-clients";

@@ -4,8 +4,8 @@
 //! done by `virsh` as a process, and not through a binding of libvirt's C library, for these reasons:
 //!
 //! * It is what operators type: what blocks, what is refused, and in which words, is what they see.
-//! * A call into the library cannot be given up. `virsh shutdown` blocks for 60 s where an agent is silent, and for
-//!   ever where libvirtd hangs; a process has a time limit and can be killed.
+//! * A call into the library cannot be given up. `virsh shutdown` blocks for 60 s where the agent was asked and the guest stays,
+//!   and for ever where libvirtd hangs; a process has a time limit and can be killed.
 //! * A binding needs libvirt's headers wherever Softoff is built, and libvirt is needed for a part of it only.
 //! * QEMU's own events come by libvirt-qemu.so, which the crate `virt` does not bind. We do not need them through
 //!   libvirt: a domain of ours has a further QMP socket, with QEMU's own timestamps.
