@@ -10,7 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 /// A lock that is held until this is dropped.
 ///
 /// Dropping unlocks, and does not only close: a program that another thread starts holds a copy of the open file between
-/// fork and exec, and with it a lock that was only closed (seen in a test program beside others, once in some ten runs).
+/// fork and exec, and with it a lock that was only closed (seen once, in a test program whose other
+/// tests start programs).
 #[derive(Debug)]
 pub struct FileLock {
     _flock: Flock<File>,

@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Args, name: &str) -> Result<(), Failure> {
     ui::diagnosis::lines(&report.diagnosis, outcome).iter().for_each(|line| eprintln!("{line}"));
     eprintln!("record: {}; again: cargo xtask diagnose --record {}", dir.display(), dir.display());
     if outcome == OutcomeKind::StillRunning {
-        eprintln!("the domain is left as it is; next: cargo xtask stop --domain {name}");
+        let connect = args.connect.as_ref().map_or(String::new(), |uri| format!(" --connect '{uri}'"));
+        eprintln!("the domain is left as it is; next: cargo xtask stop --domain {name}{connect}");
     }
     match &report.outcome {
         Outcome::PoweredOff => Ok(()),

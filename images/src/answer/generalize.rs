@@ -5,9 +5,7 @@
 //! (Generalize) a Windows installation"). Each overlay on the image does so again, so that a scenario on it waits for
 //! minutes more. None of it was tried with a Windows of ours.
 
-use super::component::{Component, Pass, Section};
-use super::xml::{self, value};
-use super::{AnswerError, Answers, language, run_synchronous};
+use super::{AnswerError, Answers, xml};
 
 /// How the first logon's script ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,18 +29,7 @@ impl Answers<'_> {
         if self.ending == Ending::ShutDown {
             return Ok(None);
         }
-        let sections = [
-            Section::new(Pass::Specialize, Component::ShellSetup, self.identity())?,
-            Section::new(Pass::Specialize, Component::Deployment, vec![run_synchronous(self.specialize())?])?,
-            Section::new(
-                Pass::Specialize,
-                Component::SecuritySppUx,
-                vec![value("SkipAutoActivation", true)],
-            )?,
-            Section::new(Pass::OobeSystem, Component::International, language(false))?,
-            Section::new(Pass::OobeSystem, Component::ShellSetup, self.out_of_box(LOGONS))?,
-        ];
-        Ok(Some(xml::write(&sections)?))
+        Ok(Some(xml::write(&self.of_a_start(self.out_of_box(LOGONS))?)?))
     }
 
     /// What the script does before it tells that it is done.

@@ -105,21 +105,25 @@ impl Answers<'_> {
             Section::new(Pass::WindowsPe, Component::InternationalWinPe, language(true))?,
             Section::new(Pass::WindowsPe, Component::PnpWinPe, vec![self.drivers()])?,
             Section::new(Pass::WindowsPe, Component::Setup, self.setup()?)?,
-            Section::new(Pass::Specialize, Component::ShellSetup, self.identity())?,
-            Section::new(Pass::Specialize, Component::Deployment, vec![run_synchronous(self.specialize())?])?,
-            Section::new(
-                Pass::Specialize,
-                Component::SecuritySppUx,
-                vec![value("SkipAutoActivation", true)],
-            )?,
-            Section::new(Pass::OobeSystem, Component::International, language(false))?,
-            Section::new(Pass::OobeSystem, Component::ShellSetup, self.first_logon()?)?,
         ];
+        sections.extend(self.of_a_start(self.first_logon()?)?);
         if self.entry.kind == Kind::Server {
             let quiet = vec![value("DoNotOpenServerManagerAtLogon", true)];
             sections.push(Section::new(Pass::Specialize, Component::ServerManager, quiet)?);
         }
         Ok(xml::write(&sections)?)
+    }
+
+    /// What a system that configures itself asks for, with these answers to the out-of-box experience.
+    fn of_a_start(&self, out_of_box: Vec<Node>) -> Result<[Section; 5], AnswerError> {
+        let activation = vec![value("SkipAutoActivation", true)];
+        Ok([
+            Section::new(Pass::Specialize, Component::ShellSetup, self.identity())?,
+            Section::new(Pass::Specialize, Component::Deployment, vec![run_synchronous(self.specialize())?])?,
+            Section::new(Pass::Specialize, Component::SecuritySppUx, activation)?,
+            Section::new(Pass::OobeSystem, Component::International, language(false))?,
+            Section::new(Pass::OobeSystem, Component::ShellSetup, out_of_box)?,
+        ])
     }
 
     /// Windows 11 asks for a TPM and Secure Boot.
@@ -224,8 +228,8 @@ impl Answers<'_> {
     }
 
     fn first_logon(&self) -> Result<Vec<Node>, AnswerError> {
-        // One logon: its script makes it last. One command only: the reference says that several are started at the same time, and the last one would shut
-        // the machine down under the others.
+        // One logon: its script makes it last. One command only: the reference says that several are started at the same
+        // time, and the last one would shut the machine down under the others.
         let letters = LETTERS.map(String::from).join(" ");
         let script = format!(
             r"cmd.exe /c for %d in ({letters}) do if exist %d:\{FOLDER}\{FIRST_LOGON} call %d:\{FOLDER}\{FIRST_LOGON}"
