@@ -56,11 +56,8 @@ fn a_disk_is_read_linted_and_put_right() {
     assert_eq!(code, 0, "{shown}");
     let disk = dir.path().join("overlay.qcow2");
     overlay(&base, &disk);
-    let edit = |number| HiveEdit {
-        hive: Hive::Software,
-        key: format!(r"{POLICY}\{PBUTTONACTION}"),
-        name: AC.into(),
-        value: RegistryValue::Dword(number),
+    let edit = |number| {
+        HiveEdit::new(Hive::Software, format!(r"{POLICY}\{PBUTTONACTION}"), AC, RegistryValue::Dword(number))
     };
     inject::apply(&disk, std::slice::from_ref(&base), &[edit(0)]).unwrap();
     let remedy = dir.path().join("remedy");

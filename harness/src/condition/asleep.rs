@@ -116,26 +116,16 @@ impl Part for Asleep {
         }
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "S3, its wake-up, S4, the dark screen",
-                modelled: "the idle timer and the swallowed press, by the session",
-            },
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "S3, its wake-up, S4, the dark screen",
+            modelled: "the idle timer and the swallowed press, by the session",
         }
     }
 }
 
 fn display_off_after(setting: &str, seconds: u32) -> HiveEdit {
-    HiveEdit {
-        hive: Hive::Software,
-        key: format!(r"{POLICY}\{setting}"),
-        name: AC.into(),
-        value: RegistryValue::Dword(seconds),
-    }
+    HiveEdit::new(Hive::Software, format!(r"{POLICY}\{setting}"), AC, RegistryValue::Dword(seconds))
 }
 
 /// What is known of this cause.
@@ -206,12 +196,12 @@ fn predict(outlook: &Outlook<'_>) -> Option<Prediction> {
     }
     if registry.fast_startup == Some(1) && registry.hibernate_enabled == Some(1) {
         let because = "fast startup is on: whether a press leads to S4 is not documented".to_owned();
-        let off = HiveEdit {
-            hive: Hive::System,
-            key: r"CurrentControlSet\Control\Session Manager\Power".into(),
-            name: "HiberbootEnabled".into(),
-            value: RegistryValue::Dword(0),
-        };
+        let off = HiveEdit::new(
+            Hive::System,
+            r"CurrentControlSet\Control\Session Manager\Power",
+            "HiberbootEnabled",
+            RegistryValue::Dword(0),
+        );
         return Some(found(PressEffect::Undecided, Sureness::Reported, because).with(vec![off]));
     }
     None

@@ -80,22 +80,21 @@ impl Part for FaultyEnd {
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
         let (name, value, _) = self.value();
-        vec![HiveEdit { hive: Hive::Software, key: MODEL.into(), name: name.into(), value }]
+        vec![HiveEdit::new(Hive::Software, MODEL, name, value)]
     }
 
     fn windows_means(&self) -> WindowsMeans {
         WindowsMeans::None
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "nothing: Windows has no such setting", modelled: "not available" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "the reset, the kernel panic and its pvpanic event, the S5",
-                modelled: "why it comes to that, by the session",
-            },
+    fn realism_in_windows(&self) -> Realism {
+        Realism { real: "nothing: Windows has no such setting", modelled: "not available" }
+    }
+
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "the reset, the kernel panic and its pvpanic event, the S5",
+            modelled: "why it comes to that, by the session",
         }
     }
 }

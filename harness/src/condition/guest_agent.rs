@@ -91,7 +91,11 @@ impl Part for GuestAgent {
         WindowsMeans::None
     }
 
-    fn realism(&self, _family: GuestFamily) -> Realism {
+    fn realism_in_windows(&self) -> Realism {
+        self.realism_in_reference()
+    }
+
+    fn realism_in_reference(&self) -> Realism {
         Realism { real: "qemu-ga, its port, and the signal that stops or ends it", modelled: "nothing" }
     }
 }

@@ -65,12 +65,8 @@ impl Part for LogonRequired {
     }
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
-        let software = |key: &str, name: &str, value: RegistryValue| HiveEdit {
-            hive: Hive::Software,
-            key: key.into(),
-            name: name.into(),
-            value,
-        };
+        let software =
+            |key: &str, name: &str, value: RegistryValue| HiveEdit::new(Hive::Software, key, name, value);
         let logon = if self.logged_on { "1" } else { "0" };
         let mut edits = vec![
             without_logon(self.allowed),
@@ -86,26 +82,13 @@ impl Part for LogonRequired {
         WindowsMeans::RegistryValues
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "the registry values",
-                modelled: "sign-in screen and decision, by the session",
-            },
-        }
+    fn realism_in_reference(&self) -> Realism {
+        Realism { real: "the registry values", modelled: "sign-in screen and decision, by the session" }
     }
 }
 
 fn without_logon(allowed: bool) -> HiveEdit {
-    HiveEdit {
-        hive: Hive::Software,
-        key: POLICY.into(),
-        name: "ShutdownWithoutLogon".into(),
-        value: RegistryValue::Dword(u32::from(allowed)),
-    }
+    HiveEdit::new(Hive::Software, POLICY, "ShutdownWithoutLogon", RegistryValue::Dword(u32::from(allowed)))
 }
 
 /// Whether the policy forbids a shutdown without logon.

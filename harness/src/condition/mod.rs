@@ -177,7 +177,8 @@ impl Condition {
     pub fn realism(&self, family: GuestFamily) -> Realism {
         match family {
             GuestFamily::Reactos => Realism { real: "nothing", modelled: "not available" },
-            GuestFamily::Windows | GuestFamily::Reference => self.part().realism(family),
+            GuestFamily::Windows => self.part().realism_in_windows(),
+            GuestFamily::Reference => self.part().realism_in_reference(),
         }
     }
 
@@ -236,6 +237,10 @@ trait Part {
     }
     fn cause(&self) -> Cause;
     fn offline(&self, family: GuestFamily) -> Vec<HiveEdit>;
-    fn realism(&self, family: GuestFamily) -> Realism;
+    /// Most conditions are Windows' own settings and programs.
+    fn realism_in_windows(&self) -> Realism {
+        Realism { real: "everything", modelled: "nothing" }
+    }
+    fn realism_in_reference(&self) -> Realism;
     fn windows_means(&self) -> WindowsMeans;
 }

@@ -67,15 +67,10 @@ impl Part for PowerButtonPolicy {
         WindowsMeans::RegistryValues
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "ACPI button, registry values and their places",
-                modelled: "the lookup and the action, by the reference session",
-            },
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "ACPI button, registry values and their places",
+            modelled: "the lookup and the action, by the reference session",
         }
     }
 }
@@ -97,11 +92,13 @@ impl PowerButtonPolicy {
 /// answer does not depend on what the guest believes of its power supply.
 fn set(action: ButtonAction) -> Vec<HiveEdit> {
     [AC, "DCSettingIndex"]
-        .map(|name| HiveEdit {
-            hive: Hive::Software,
-            key: format!(r"{POLICY}\{PBUTTONACTION}"),
-            name: name.into(),
-            value: RegistryValue::Dword(action.index()),
+        .map(|name| {
+            HiveEdit::new(
+                Hive::Software,
+                format!(r"{POLICY}\{PBUTTONACTION}"),
+                name,
+                RegistryValue::Dword(action.index()),
+            )
         })
         .into()
 }

@@ -50,11 +50,8 @@ impl StandIn<'_> {
             ("ObjectName", RegistryValue::String("LocalSystem".into())),
         ];
         values.extend(self.preshutdown_ms.map(|ms| ("PreshutdownTimeout", RegistryValue::Dword(ms))));
-        let edit = |(name, value): (&str, RegistryValue)| HiveEdit {
-            hive: Hive::System,
-            key: format!(r"CurrentControlSet\Services\{}", self.name),
-            name: name.into(),
-            value,
+        let edit = |(name, value): (&str, RegistryValue)| {
+            HiveEdit::new(Hive::System, format!(r"CurrentControlSet\Services\{}", self.name), name, value)
         };
         values.into_iter().map(edit).collect()
     }
@@ -82,10 +79,10 @@ const DEFAULT_MS: u32 = 10_000;
 
 /// The remedy for a service with too long a time.
 pub(super) fn shorten(name: &str) -> HiveEdit {
-    HiveEdit {
-        hive: Hive::System,
-        key: format!(r"CurrentControlSet\Services\{name}"),
-        name: "PreshutdownTimeout".into(),
-        value: RegistryValue::Dword(DEFAULT_MS),
-    }
+    HiveEdit::new(
+        Hive::System,
+        format!(r"CurrentControlSet\Services\{name}"),
+        "PreshutdownTimeout",
+        RegistryValue::Dword(DEFAULT_MS),
+    )
 }

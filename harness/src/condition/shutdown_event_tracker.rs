@@ -48,28 +48,13 @@ impl Part for ShutdownEventTracker {
         WindowsMeans::RegistryValues
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "the policy values, a Win32 dialog, its keys",
-                modelled: "who shows it: the session",
-            },
-        }
+    fn realism_in_reference(&self) -> Realism {
+        Realism { real: "the policy values, a Win32 dialog, its keys", modelled: "who shows it: the session" }
     }
 }
 
 fn set(number: u32) -> Vec<HiveEdit> {
-    VALUES
-        .map(|name| HiveEdit {
-            hive: Hive::Software,
-            key: POLICY.into(),
-            name: name.into(),
-            value: RegistryValue::Dword(number),
-        })
-        .into()
+    VALUES.map(|name| HiveEdit::new(Hive::Software, POLICY, name, RegistryValue::Dword(number))).into()
 }
 
 /// Whether the tracker is switched on.

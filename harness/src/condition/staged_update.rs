@@ -90,12 +90,7 @@ impl Part for StagedUpdate {
         WindowsMeans::StagedPackage
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows => Realism { real: "everything", modelled: "nothing" },
-            GuestFamily::Reference | GuestFamily::Reactos => {
-                Realism { real: "nothing: only a Windows can be updated", modelled: "not available" }
-            }
-        }
+    fn realism_in_reference(&self) -> Realism {
+        Realism { real: "nothing: only a Windows can be updated", modelled: "not available" }
     }
 }

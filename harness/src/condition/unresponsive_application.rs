@@ -120,12 +120,7 @@ impl Part for UnresponsiveApplication {
     }
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
-        let run = HiveEdit {
-            hive: Hive::Software,
-            key: RUN.into(),
-            name: RUN_NAME.into(),
-            value: RegistryValue::String(self.command()),
-        };
+        let run = HiveEdit::new(Hive::Software, RUN, RUN_NAME, RegistryValue::String(self.command()));
         let desktop = |name: &str, value: &str| desktop(USER, name, value);
         let mut edits = vec![run];
         if self.auto_end_tasks {
@@ -139,26 +134,16 @@ impl Part for UnresponsiveApplication {
         WindowsMeans::ProbeWindow
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "a Win32 window whose procedure does not return; the message; the screen",
-                modelled: "who asks and waits: the reference session, with Windows' documented time-outs",
-            },
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "a Win32 window whose procedure does not return; the message; the screen",
+            modelled: "who asks and waits: the reference session, with Windows' documented time-outs",
         }
     }
 }
 
 fn desktop(user: &str, name: &str, value: &str) -> HiveEdit {
-    HiveEdit {
-        hive: Hive::user(user),
-        key: r"Control Panel\Desktop".into(),
-        name: name.into(),
-        value: RegistryValue::String(value.into()),
-    }
+    HiveEdit::new(Hive::user(user), r"Control Panel\Desktop", name, RegistryValue::String(value.into()))
 }
 
 /// Whether a hung application holds a shutdown until a person decides: AutoEndTasks is off (fact sheet B.0).

@@ -58,15 +58,10 @@ impl Part for UnresponsiveService {
         WindowsMeans::ProbeService
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => {
-                Realism { real: "everything", modelled: "nothing" }
-            }
-            GuestFamily::Reference => Realism {
-                real: "a Win32 service and its time-out value",
-                modelled: "PRESHUTDOWN and SHUTDOWN, both sent as STOP by the session",
-            },
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "a Win32 service and its time-out value",
+            modelled: "PRESHUTDOWN and SHUTDOWN, both sent as STOP by the session",
         }
     }
 }

@@ -62,12 +62,7 @@ impl Part for WindowsUpdate {
 
     fn offline(&self, _family: GuestFamily) -> Vec<HiveEdit> {
         let mut edits = self.stand_in().edits();
-        edits.push(HiveEdit {
-            hive: Hive::Software,
-            key: REBOOT_PENDING.into(),
-            name: String::new(),
-            value: RegistryValue::String(String::new()),
-        });
+        edits.push(HiveEdit::new(Hive::Software, REBOOT_PENDING, "", RegistryValue::String(String::new())));
         edits
     }
 
@@ -75,16 +70,17 @@ impl Part for WindowsUpdate {
         WindowsMeans::SyntheticUpdate
     }
 
-    fn realism(&self, family: GuestFamily) -> Realism {
-        match family {
-            GuestFamily::Windows | GuestFamily::Reactos => Realism {
-                real: "PRESHUTDOWN, its time-out, the pending key",
-                modelled: "the work, and no update text",
-            },
-            GuestFamily::Reference => Realism {
-                real: "the service and the pixels",
-                modelled: "PRESHUTDOWN, the update screen, and the two steps that it commits on the disk",
-            },
+    fn realism_in_windows(&self) -> Realism {
+        Realism {
+            real: "PRESHUTDOWN, its time-out, the pending key",
+            modelled: "the work, and no update text",
+        }
+    }
+
+    fn realism_in_reference(&self) -> Realism {
+        Realism {
+            real: "the service and the pixels",
+            modelled: "PRESHUTDOWN, the update screen, and the two steps that it commits on the disk",
         }
     }
 }

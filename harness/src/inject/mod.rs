@@ -47,6 +47,18 @@ pub struct HiveEdit {
     pub value: RegistryValue,
 }
 
+impl HiveEdit {
+    /// One value to set, in the order in which its place is read: hive, key, name, value.
+    pub fn new(
+        hive: Hive,
+        key: impl Into<String>,
+        name: impl Into<String>,
+        value: RegistryValue,
+    ) -> HiveEdit {
+        HiveEdit { hive, key: key.into(), name: name.into(), value }
+    }
+}
+
 /// What was done to one hive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HiveWrite {

@@ -189,8 +189,7 @@ mod tests {
 
     #[test]
     fn lines_as_a_person_would_type_them() {
-        let edit =
-            |hive, key: &str, name: &str, value| HiveEdit { hive, key: key.into(), name: name.into(), value };
+        let edit = |hive, key: &str, name: &str, value| HiveEdit::new(hive, key, name, value);
         let edits = [
             edit(Hive::Software, r"Policies\x y", "On", RegistryValue::Dword(1)),
             edit(
@@ -218,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_reg_cannot_write_is_refused() {
-        let edit = |value| HiveEdit { hive: Hive::Software, key: "K".into(), name: "n".into(), value };
+        let edit = |value| HiveEdit::new(Hive::Software, "K", "n", value);
         let odd = RegistryValue::MultiString(vec![r"a\0b".into()]);
         assert!(matches!(reg_add(&edit(odd), None), Err(InjectError::BadEdit { .. })));
         let other = RegistryValue::Other { kind: 8, data: vec![1] };

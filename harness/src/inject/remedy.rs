@@ -90,8 +90,7 @@ mod tests {
     use super::*;
 
     fn edits() -> Vec<HiveEdit> {
-        let edit =
-            |hive, key: &str, name: &str, value| HiveEdit { hive, key: key.into(), name: name.into(), value };
+        let edit = |hive, key: &str, name: &str, value| HiveEdit::new(hive, key, name, value);
         vec![
             edit(Hive::Software, r"Policies\PowerSettings\x", "ACSettingIndex", RegistryValue::Dword(3)),
             edit(

@@ -24,7 +24,7 @@ fn values() -> Vec<(&'static str, &'static str, RegistryValue)> {
 }
 
 fn edit(key: &str, name: &str, value: RegistryValue) -> HiveEdit {
-    HiveEdit { hive: Hive::System, key: key.into(), name: name.into(), value }
+    HiveEdit::new(Hive::System, key, name, value)
 }
 
 fn check_image(path: &Path) {

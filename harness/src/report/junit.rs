@@ -114,29 +114,22 @@ fn is_retry(retry: &ScenarioRecord, of: &ScenarioRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::summary::ORDER;
     use crate::report::testing::{result, run};
 
     #[test]
     fn verdicts_are_told_apart() {
-        let mut results: Vec<ScenarioRecord> = [
-            Verdict::Pass,
-            Verdict::Fail,
-            Verdict::Inconclusive,
-            Verdict::Infra,
-            Verdict::KnownIssue,
-            Verdict::Flaky,
-            Verdict::Skipped,
-        ]
-        .into_iter()
-        .map(|verdict| {
-            let mut result = result(&verdict.to_string(), 1);
-            result.verdict = verdict;
-            if verdict != Verdict::Pass {
-                result.reasons = vec!["said <\"&]]>\u{1b}[31m\u{0}\u{ffff}".into()];
-            }
-            result
-        })
-        .collect();
+        let mut results: Vec<ScenarioRecord> = ORDER
+            .into_iter()
+            .map(|verdict| {
+                let mut result = result(&verdict.to_string(), 1);
+                result.verdict = verdict;
+                if verdict != Verdict::Pass {
+                    result.reasons = vec!["said <\"&]]>\u{1b}[31m\u{0}\u{ffff}".into()];
+                }
+                result
+            })
+            .collect();
         let mut retry = result("fail", 2);
         (retry.verdict, retry.retry_of) = (Verdict::Fail, Some(1));
         results.push(retry);

@@ -74,12 +74,7 @@ fn windows(name: &str) -> FakeWindows {
 }
 
 fn button(number: u32) -> HiveEdit {
-    HiveEdit {
-        hive: Hive::Software,
-        key: format!(r"{POLICY}\{PBUTTONACTION}"),
-        name: AC.into(),
-        value: RegistryValue::Dword(number),
-    }
+    HiveEdit::new(Hive::Software, format!(r"{POLICY}\{PBUTTONACTION}"), AC, RegistryValue::Dword(number))
 }
 
 #[rstest]
@@ -105,12 +100,12 @@ async fn every_version_is_identified_asked_and_changed(#[case] name: &str, #[cas
     assert_eq!(facts.button_action.map(|a| (a.index, a.layer)), Some((3, Layer::Scheme)));
     assert_eq!((facts.auto_end_tasks, facts.preshutdown.len()), (Some(false), 1));
 
-    let user = HiveEdit {
-        hive: Hive::user("Ada"),
-        key: r"Control Panel\Desktop".into(),
-        name: "AutoEndTasks".into(),
-        value: RegistryValue::String("1".into()),
-    };
+    let user = HiveEdit::new(
+        Hive::user("Ada"),
+        r"Control Panel\Desktop",
+        "AutoEndTasks",
+        RegistryValue::String("1".into()),
+    );
     online::apply(&guest, &[button(0), user], Some("S-1-5-21-1-2-3-1001")).await.unwrap();
     let action = effective_action(&guest).await.unwrap().unwrap();
     assert_eq!((action.index, action.layer), (0, Layer::Policy));

@@ -124,11 +124,8 @@ impl Profile {
             Place::System => vec![Hive::System],
             Place::EveryUser => users.to_vec(),
         };
-        let edit = |hive: Hive, setting: &Setting, (name, value): (&String, &RegistryValue)| HiveEdit {
-            hive,
-            key: setting.key.clone(),
-            name: name.clone(),
-            value: value.clone(),
+        let edit = |hive: Hive, setting: &Setting, (name, value): (&String, &RegistryValue)| {
+            HiveEdit::new(hive, setting.key.clone(), name.clone(), value.clone())
         };
         let mut edits = Vec::new();
         for setting in &self.settings {

@@ -144,6 +144,11 @@ fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Rep
     let why =
         |r: &ScenarioRecord| format!("{}: {} {}", r.dir, r.verdict, printable(&r.reasons.join("; "), 200));
     let boots: u64 = results.iter().map(|r| u64::from(r.boots)).sum();
+    let mut wrong: Vec<String> = wrong.map(why).collect();
+    if pass == 0 && !results.is_empty() {
+        // Infra and inconclusive results say nothing of the guest, so nothing would have been shown.
+        wrong.push("no run passed: see the records' reasons".into());
+    }
     // Each result has one boot that counted, unless it started warm.
     let died: u64 = results.iter().map(|r| u64::from(r.boots.saturating_sub(1))).sum();
     let tenth = (samples.len() / 10).max(1);
@@ -176,7 +181,7 @@ fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Rep
         boots,
         boots_that_died: died,
         boots_that_died_interval: clopper_pearson(died, boots, 0.95),
-        wrong: wrong.map(why).collect(),
+        wrong,
         samples: medians,
         grew,
         wall_s: wall.as_secs_f64(),
@@ -338,6 +343,8 @@ mod tests {
             lines(&bad)
         );
         assert_eq!((bad.boots, bad.boots_that_died), (fine.boots + 2, 2));
+        results.iter_mut().for_each(|r| r.verdict = Verdict::Infra);
+        assert_eq!(report(&results, &flat, Duration::from_secs(1)).wrong.len(), 1, "nothing was shown");
     }
 
     #[test]

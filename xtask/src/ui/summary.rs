@@ -6,7 +6,7 @@ use std::time::Duration;
 use softoff_harness::image::GuestFamily;
 use softoff_harness::outcome::{Cause, Verdict};
 use softoff_harness::record::{RunRecord, ScenarioRecord};
-
+use softoff_harness::report::summary::ORDER;
 use softoff_harness::text::printable;
 
 use super::confusion::Confusion;
@@ -54,17 +54,8 @@ pub(crate) fn render(run: &RunRecord) -> String {
         }
     }
     let count = |verdict: Verdict| run.results.iter().filter(|r| r.verdict == verdict).count();
-    let all = [
-        Verdict::Pass,
-        Verdict::Fail,
-        Verdict::Inconclusive,
-        Verdict::Infra,
-        Verdict::KnownIssue,
-        Verdict::Flaky,
-        Verdict::Skipped,
-    ];
     let counts: Vec<String> =
-        all.into_iter().filter(|v| count(*v) > 0).map(|v| format!("{} {v}", count(v))).collect();
+        ORDER.into_iter().filter(|v| count(*v) > 0).map(|v| format!("{} {v}", count(v))).collect();
     let wall = seconds(Duration::from_millis(run.wall_ms));
     out.push_str(&format!(
         "\n{} in {wall}",
