@@ -8,5 +8,6 @@ shift
 index=$((JOB_COMPLETION_INDEX + 1))
 code=0
 ci/shard.sh "$index" "$of" "$@" || code=$?
-rclone copy target/shards/runs "artifacts:$RUN/shard-$index"
+# An earlier attempt of this index is replaced.
+rclone sync target/shards/runs "artifacts:$RUN/shard-$index"
 exit "$code"

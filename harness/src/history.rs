@@ -119,13 +119,14 @@ impl History {
                 params![
                     run.id,
                     r.scenario.0,
-                    r.subject(),
+                    r.timed_subject(),
                     r.repeat,
                     r.verdict.to_string(),
                     r.outcome.kind().to_string(),
                     r.diagnosis.cause.to_string(),
                     r.is_asked(),
-                    r.phases.powered_off_ms.map(number),
+                    // A time that the host disturbed is no measurement of the guest.
+                    r.phases.powered_off_ms.filter(|_| !r.is_disturbed()).map(number),
                     number(r.wall_ms),
                 ],
             )?;
@@ -209,19 +210,23 @@ impl History {
             if matches!(group.change, Change::Same | Change::Undecided) {
                 continue;
             }
-            let other = last.iter().position(|(_, run)| {
-                let found = compare(&base, run, terms);
-                let same = |g: &crate::compare::Group| {
-                    g.scenario == group.scenario && g.image == group.image && g.request == group.request
-                };
-                found.groups.iter().any(|g| same(g) && !matches!(g.change, Change::Same | Change::Undecided))
+            // A night with too few repeats, or without the scenario, is neither like the older one nor unlike it.
+            let told = last.iter().enumerate().map(|(n, (_, run))| {
+                if n == 0 {
+                    return Change::Same;
+                }
+                let found = compare(&base, run, terms).groups.into_iter().find(|g| g.key() == group.key());
+                found.map_or(Change::Undecided, |g| g.change)
             });
-            let Some(other) = other.filter(|n| *n > 0) else { continue };
-            let (Some((good, was)), Some((bad, is))) = (last.get(other - 1), last.get(other)) else {
+            let told: Vec<Change> = told.collect();
+            let differs = |change: &Change| !matches!(change, Change::Same | Change::Undecided);
+            let Some(other) = told.iter().position(differs) else { continue };
+            let Some(same) = told.iter().take(other).rposition(|change| *change == Change::Same) else {
                 continue;
             };
+            let (Some((good, was)), Some((bad, is))) = (last.get(same), last.get(other)) else { continue };
             hints.push(Hint {
-                what: format!("{} on {}", group.scenario, group.image),
+                what: group.subject(),
                 change: group.change,
                 last_same: good.clone(),
                 first_other: bad.clone(),

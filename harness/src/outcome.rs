@@ -156,7 +156,7 @@ pub enum Verdict {
 }
 
 /// How the host asks. Through libvirt each is the `virsh` command that stands behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestMeans {
     /// The ACPI power button: QMP `system_powerdown`; `virsh shutdown --mode acpi`.

@@ -7,6 +7,7 @@
 //! for one ([`crate::pressure`]). Memory is the other limit: a machine starts when what it had in earlier runs is
 //! free, and all that run may still grow.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ const PER_PROCESSOR: usize = 4;
 pub struct Host {
     /// Processors.
     pub processors: usize,
-    /// Memory that is free for machines now, MiB (MemAvailable).
+    /// Memory that is free for machines now, MiB: MemAvailable, or what the control group leaves (a pod, a container).
     pub memory_mib: u64,
 }
 
@@ -56,9 +57,29 @@ impl Host {
         let kib: u64 = kib.and_then(|k| k.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
         Host {
             processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
-            memory_mib: kib / 1024,
+            memory_mib: (kib / 1024).min(left_in_group().unwrap_or(u64::MAX)),
         }
     }
+}
+
+/// What this process' control groups (version 2) leave of their memory, MiB; `None` where none has a limit.
+fn left_in_group() -> Option<u64> {
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // In a container the root is its own group; else each group above may have a limit, too.
+    let groups = Path::new(own).ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group));
+    groups.filter_map(|group| left_in(&group)).min()
+}
+
+fn left_in(group: &Path) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
+    let used: u64 = read("memory.current")?.trim().parse().ok()?;
+    let stat = read("memory.stat").unwrap_or_default();
+    // Files that were not touched lately are given back before anybody is killed.
+    let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    let files: u64 = files.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(files)) >> 20)
 }
 
 /// The order in which jobs begin: the longest first, by earlier runs, so that no long one is left alone at the end;
@@ -222,6 +243,22 @@ mod tests {
     fn free(places: &Places) -> (usize, usize, usize) {
         let n = |s: &Semaphore| s.available_permits();
         (n(&places.work), n(&places.machines), n(&places.memory))
+    }
+
+    #[test]
+    fn a_control_group_limits_memory() {
+        let group = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(group.path().join(name), text).unwrap();
+        assert_eq!(left_in(group.path()), None);
+        write("memory.max", "max\n");
+        write("memory.current", "3221225472\n");
+        assert_eq!(left_in(group.path()), None);
+        write("memory.max", "8589934592\n");
+        assert_eq!(left_in(group.path()), Some(5 * 1024));
+        write("memory.stat", "anon 5\ninactive_file 1073741824\n");
+        assert_eq!(left_in(group.path()), Some(6 * 1024));
+        write("memory.max", "1024\n");
+        assert_eq!(left_in(group.path()), Some(0));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::record::schema::{MergedShard, PlannedResult, RunRecord, ScenarioRecord};
 use crate::record::words::median;
+use crate::text::printable;
 
 /// A guess at a scenario that no earlier run tells of.
 const UNKNOWN_MS: u64 = 45_000;
@@ -149,6 +150,35 @@ pub fn merge(
     })
 }
 
+/// What the machines of a merged run do not have in common, one line each: a comparison would hold it against the first
+/// one's.
+pub fn differences(run: &RunRecord) -> Vec<String> {
+    let told = |what: &str, of: fn(&MergedShard) -> &str| {
+        let mut values: Vec<&str> = run.merged.iter().map(of).collect();
+        values.sort_unstable();
+        values.dedup();
+        (values.len() > 1).then(|| {
+            let all: Vec<String> = values.into_iter().map(|v| printable(v, 80)).collect();
+            format!(
+                "the shards ran with different {what} ({}); times of such runs should not be compared",
+                all.join(" | ")
+            )
+        })
+    };
+    let mut lines: Vec<String> = told("QEMUs", |s| &s.host.qemu).into_iter().collect();
+    lines.extend(told("processors", |s| &s.host.cpu_model));
+    let mut images: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for result in &run.results {
+        images.entry(&result.image.name).or_default().insert(result.image.id.short());
+    }
+    let several = images.into_iter().filter(|(_, ids)| ids.len() > 1);
+    lines.extend(several.map(|(name, ids)| {
+        let ids: Vec<&str> = ids.into_iter().collect();
+        format!("the shards had different images of the name {} ({})", printable(name, 80), ids.join(" | "))
+    }));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +258,13 @@ mod tests {
         assert_eq!(dirs(&merged), ["a", "b", "c"]);
         assert!(merged.missing.is_empty() && merged.shard.is_none());
         assert_eq!(merged.merged.len(), 3);
+        assert!(differences(&merged).is_empty());
+        let mut others = shards();
+        others[1].host.qemu = "QEMU 9.9".into();
+        others[2].results[0].image.id = crate::image::Sha256Hex::of_bytes(b"another");
+        let told = differences(&merge("merged".into(), others, vec![]).unwrap());
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("QEMU 9.9") && told[1].contains("reference"), "{told:?}");
     }
 
     #[test]

@@ -72,10 +72,9 @@ pub(crate) fn more_repeats(
 ) -> Vec<Job> {
     let mut taken = BTreeMap::new();
     let mut more = Vec::new();
-    for group in comparison.groups.iter().filter(|g| g.change == Change::Undecided && g.why.is_none()) {
-        let grouped = |name: &Name| (&name.0, &name.1) == (&group.scenario, &group.image);
-        let Some(job) = jobs.iter().find(|j| grouped(&job_name(j))) else { continue };
-        let of = job_name(job);
+    for group in comparison.groups.iter().filter(|g| g.change == Change::Undecided && !g.findings.is_empty()) {
+        let of = (group.scenario.clone(), group.image.clone(), group.backend);
+        let Some(job) = jobs.iter().find(|j| job_name(j) == of) else { continue };
         let ran = results.iter().filter(|r| name(r) == of && r.retry_of.is_none()).count();
         let ran = u32::try_from(ran).unwrap_or(u32::MAX);
         for _ in 0..ran.min(most.saturating_sub(ran)) {

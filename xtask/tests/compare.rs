@@ -155,6 +155,38 @@ fn shards_come_together_and_what_is_missing_is_shown() {
     assert_eq!(code, 3, "{error}");
     assert!(error.contains("0 results of it are whole") && error.contains("missing: 8"), "{error}");
 
+    // One that died before its first scenario has a plan; one whose machine never came up has nothing.
+    std::fs::remove_dir_all(&died).unwrap();
+    for left in [Some("plan.json"), None] {
+        std::fs::remove_file(shards[1].join("plan.json")).ok();
+        if let Some(name) = left {
+            std::fs::write(shards[1].join(name), "{}").unwrap();
+        }
+        let (code, _, error) = merge(&[&shards[0], &shards[1]]);
+        assert_eq!(code, 3, "{error}");
+        assert!(error.contains("missing: 8"), "{error}");
+    }
+
     let (code, _, error) = merge(&[&shards[0], &shards[0]]);
     assert_eq!(code, 2, "{error}");
+    let (code, _, error) = merge(&[&shards[0], &dir.path().join("nowhere")]);
+    assert_eq!(code, 2, "{error}");
+    let (code, _, error) = merge(&[&shards[1]]);
+    assert_eq!(code, 2, "{error}");
+
+    // As artifacts come: the run's folder and a copy of it under the link's name; and a next boot in a scenario's.
+    let artifact = dir.path().join("artifact");
+    for place in ["runs/20261128T000000Z", "latest"] {
+        let at = artifact.join(place);
+        let scenario = at.join(results[0]["dir"].as_str().unwrap());
+        std::fs::create_dir_all(scenario.join("next-boot")).unwrap();
+        std::fs::write(scenario.join("timeline.jsonl"), "").unwrap();
+        std::fs::write(scenario.join("next-boot/console.log"), "booted again").unwrap();
+        std::fs::copy(shards[0].join("run.json"), at.join("run.json")).unwrap();
+    }
+    let (code, _, error) = merge(&[&artifact]);
+    assert_eq!(code, 3, "{error}");
+    let merged = out.join("latest").join(results[0]["dir"].as_str().unwrap());
+    let kept = std::fs::read_to_string(merged.join("next-boot/console.log")).unwrap();
+    assert_eq!(kept, "booted again");
 }

@@ -19,7 +19,7 @@ pub use survival::{Curve, Killed, Percentile, Wait};
 /// The advice for one image and cause.
 #[derive(Debug, Clone, Serialize)]
 pub struct Advice {
-    /// The image.
+    /// The image; with libvirt or a warm start, where it was so.
     pub image: String,
     /// Its family: a reference guest's times are not Windows times.
     pub family: GuestFamily,
@@ -31,7 +31,7 @@ pub struct Advice {
     pub given_up: usize,
     /// Of these, shown by the evidence never to end by themselves.
     pub never: usize,
-    /// Shutdowns that were helped by a second request, or ended otherwise: they say nothing here.
+    /// Shutdowns that keys helped, or that ended otherwise: they say nothing here.
     pub left_out: usize,
     /// Milliseconds, and the share that is not over then.
     pub curve: Vec<(u64, f64)>,
@@ -53,7 +53,7 @@ pub fn advise(runs: &[RunRecord], share: f64) -> anyhow::Result<Vec<Advice>> {
         .flat_map(|r| &r.results)
         .filter(|r| r.is_asked() && r.retry_of.is_none() && r.request.by == RequestMeans::AcpiButton);
     for result in asked {
-        groups.entry((result.image.name.clone(), result.diagnosis.cause)).or_default().push(result);
+        groups.entry((result.timed_subject(), result.diagnosis.cause)).or_default().push(result);
     }
     let mut all = Vec::new();
     for ((image, cause), results) in groups {
@@ -79,19 +79,34 @@ pub fn advise(runs: &[RunRecord], share: f64) -> anyhow::Result<Vec<Advice>> {
     Ok(all)
 }
 
-/// How a shutdown by the button alone went. One that a second request helped says nothing of the first; a machine
-/// that hibernated, rebooted or crashed was not waiting.
+/// How a shutdown by the button alone went. Where the agent was asked after it, or the plug was pulled, the button had
+/// not done it by then; to leave those out would let the quick ones speak for all. One that keys helped says nothing,
+/// since when they were pressed is not on record; a machine that hibernated, rebooted or crashed was not waiting.
 fn wait(result: &ScenarioRecord) -> Option<Wait> {
-    let helped = |kind: EvidenceKind| matches!(kind, EvidenceKind::Agent | EvidenceKind::Remedy);
+    let other = other_means(result);
     match result.outcome.kind() {
-        OutcomeKind::PoweredOff if result.diagnosis.evidence.iter().any(|e| helped(e.kind)) => None,
-        OutcomeKind::PoweredOff => result.phases.powered_off_ms.map(Wait::Off),
+        OutcomeKind::PoweredOff => {
+            let off = result.phases.powered_off_ms?;
+            let keys = result.diagnosis.evidence.iter().any(|e| e.kind == EvidenceKind::Remedy);
+            match other.filter(|at| *at < off) {
+                Some(at) => Some(Wait::NotBy(at)),
+                None => (!keys).then_some(Wait::Off(off)),
+            }
+        }
+        OutcomeKind::HostKilled => other.map(Wait::NotBy),
         OutcomeKind::StillRunning | OutcomeKind::Suspended => match result.settled_by {
             Some(SettledBy::Evidence) => Some(Wait::Never),
-            _ => Some(Wait::NotBy(result.request.deadline_ms)),
+            _ => Some(Wait::NotBy(other.unwrap_or(u64::MAX).min(result.request.deadline_ms))),
         },
         _ => None,
     }
+}
+
+/// When something other than the first request was tried, milliseconds from it.
+fn other_means(result: &ScenarioRecord) -> Option<u64> {
+    let first = result.requests.first().map(|r| &r.by);
+    let other = result.requests.iter().find(|r| Some(&r.by) != first).map(|r| r.at_ms);
+    other.into_iter().chain(result.plug_pulled_ms).min()
 }
 
 #[cfg(test)]
@@ -99,6 +114,37 @@ mod tests {
     use super::*;
     use crate::outcome::Outcome;
     use crate::report::testing::{result, run};
+    use crate::settle::RequestMade;
+
+    fn made(number: u32, by: &str, at_ms: u64) -> RequestMade {
+        RequestMade { number, by: by.into(), at_ms, took_ms: None, sent: None, refused: None }
+    }
+
+    #[test]
+    fn what_the_button_had_not_done_by_then_counts() {
+        let mut results: Vec<ScenarioRecord> = (1..=16).map(|n| result("windows-update", n)).collect();
+        for (n, one) in results.iter_mut().enumerate() {
+            one.phases.powered_off_ms = Some(600);
+            one.requests = vec![made(1, "system_powerdown", 0)];
+            match n {
+                8..12 => {
+                    one.outcome = Outcome::HostKilled;
+                    one.plug_pulled_ms = Some(20_000);
+                }
+                12..16 => {
+                    one.requests.push(made(2, "guest-shutdown", 10_000));
+                    one.phases.powered_off_ms = Some(12_000);
+                }
+                _ => {}
+            }
+        }
+        let advice = advise(&[run(results)], 0.95).unwrap().remove(0);
+        assert_eq!((advice.count, advice.given_up, advice.left_out, advice.wait), (16, 8, 0, None));
+        // Half are not off by the moment at which they were helped or killed: nobody knows how long they take.
+        assert_eq!(advice.curve, [(600, 0.5)]);
+        let nova = &advice.platforms.iter().find(|(p, _)| p.id == "nova").unwrap().1;
+        assert_eq!((nova.estimate, nova.least, nova.most), (None, 0.0, 0.5));
+    }
 
     #[test]
     fn a_default_is_judged_by_what_it_would_cut_short() {
@@ -127,6 +173,7 @@ mod tests {
             assert!((killed(update, id) - share).abs() < 1e-9, "{id}");
         }
         assert_eq!(update.wait.unwrap().ms, 95_000);
+        assert_eq!(advice.iter().map(|a| a.left_out).sum::<usize>(), 0);
         assert_eq!((killed(&advice[1], "kubevirt-windows"), advice[1].wait), (1.0, None));
     }
 }

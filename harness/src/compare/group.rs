@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::exact::{Table, Time, Times};
-use super::{Aspect, Change, Direction, Finding, Floors, Group, Key};
-use crate::outcome::{OutcomeKind, Phase, RequestMeans, Verdict};
+use super::{Aspect, Change, Direction, Finding, Floors, Group, Key, timed};
+use crate::outcome::{OutcomeKind, Phase, Verdict};
 use crate::record::schema::ScenarioRecord;
 use crate::record::words::{median, seconds};
 
@@ -21,13 +21,13 @@ fn is_suspicious(p: f64, least_p: f64, level: f64) -> bool {
 
 /// What both runs say of one thing.
 pub(super) struct Samples {
-    scenario: String,
-    image: String,
-    request: RequestMeans,
+    key: Key,
     counts: (usize, usize),
     left_out: (usize, usize),
     answers: Vec<Answers>,
     times: Vec<Measured>,
+    /// Why times that both runs have are not compared.
+    untimed: Option<String>,
 }
 
 /// Counts of each answer, in both runs; an answer with whether it is bad news.
@@ -47,18 +47,21 @@ struct Measured {
 impl Samples {
     /// `None` when neither run has such results.
     pub(super) fn new(key: &Key, base: &[&ScenarioRecord], head: &[&ScenarioRecord]) -> Option<Samples> {
-        let request = base.iter().chain(head).next()?.request.by;
+        base.iter().chain(head).next()?;
         let asked = |side: &&ScenarioRecord| side.is_asked();
         let b: Vec<&ScenarioRecord> = base.iter().copied().filter(asked).collect();
         let h: Vec<&ScenarioRecord> = head.iter().copied().filter(asked).collect();
+        let (times, untimed) = match timed::alike(&b, &h) {
+            Ok((b, h)) => (times(&b, &h), None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
         Some(Samples {
-            scenario: key.0.clone(),
-            image: key.1.clone(),
-            request,
+            key: key.clone(),
             counts: (b.len(), h.len()),
             left_out: (base.len() - b.len(), head.len() - h.len()),
             answers: answers(&b, &h),
-            times: times(&b, &h),
+            times,
+            untimed,
         })
     }
 
@@ -75,6 +78,7 @@ impl Samples {
         let mut findings: Vec<Finding> = self.answers.iter().filter_map(|a| a.finding(answers)).collect();
         findings.extend(self.times.iter().filter_map(|t| t.finding(floors, times)));
         let why = self.why();
+        let lost = self.mostly_lost().or_else(|| self.untimed.clone());
         let is = |direction: Direction| findings.iter().any(|f| f.decided && f.direction == direction);
         let change = match () {
             () if why.is_some() => Change::Undecided,
@@ -86,18 +90,21 @@ impl Samples {
             }
             () if is(Direction::Better) => Change::Fixed,
             () if !findings.is_empty() => Change::Undecided,
+            () if lost.is_some() => Change::Undecided,
             () => Change::Same,
         };
         Group {
-            scenario: self.scenario,
-            image: self.image,
-            request: self.request,
+            scenario: self.key.scenario,
+            image: self.key.image,
+            request: self.key.request,
+            backend: self.key.backend,
             base_count: self.counts.0,
             head_count: self.counts.1,
+            head_left_out: self.left_out.1,
             change,
             findings,
             is_added: self.counts.0 + self.left_out.0 == 0,
-            why,
+            why: why.or(lost),
         }
     }
 
@@ -108,6 +115,14 @@ impl Samples {
             _ => None,
         };
         told(self.counts.0, self.left_out.0, "BASE").or(told(self.counts.1, self.left_out.1, "HEAD"))
+    }
+
+    /// More of HEAD says nothing than says something, and of BASE it was not so: what is left may be a choice.
+    fn mostly_lost(&self) -> Option<String> {
+        let mostly = |count: usize, left_out: usize| left_out > count;
+        let lost = mostly(self.counts.1, self.left_out.1) && !mostly(self.counts.0, self.left_out.0);
+        let all = self.counts.1 + self.left_out.1;
+        lost.then(|| format!("{} of HEAD's {all} results say nothing of the guest", self.left_out.1))
     }
 }
 

@@ -12,6 +12,7 @@ mod exact;
 mod family;
 mod group;
 mod suspect;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,9 @@ pub use suspect::Suspect;
 
 /// Share of comparisons without a difference in which a family of tests may cry.
 pub const FAMILY: f64 = 0.01;
+
+/// Repeats that are enough on both sides, for a whole suite: a fifth more in one phase is found then (`simulation.rs`).
+pub const ENOUGH: usize = 20;
 
 /// The least difference that is told.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -180,10 +184,16 @@ pub struct Group {
     pub image: String,
     /// How the host asked.
     pub request: RequestMeans,
+    /// Who started the machine and was asked.
+    #[serde(default)]
+    pub backend: BackendKind,
     /// Results of BASE that say something of the guest.
     pub base_count: usize,
     /// The same of HEAD.
     pub head_count: usize,
+    /// Results of HEAD that say nothing: a failed host, an unproven condition.
+    #[serde(default)]
+    pub head_left_out: usize,
     /// The result.
     pub change: Change,
     /// What differs.
@@ -229,27 +239,62 @@ impl Comparison {
     }
 }
 
-/// What makes a group.
-type Key = (String, String, &'static str);
+/// What results must have in common to be held against each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The scenario.
+    pub scenario: String,
+    /// The image.
+    pub image: String,
+    /// How the host asked.
+    pub request: RequestMeans,
+    /// Who was asked.
+    pub backend: BackendKind,
+}
+
+impl Key {
+    /// A result's.
+    pub fn of(result: &ScenarioRecord) -> Key {
+        Key {
+            scenario: result.scenario.0.clone(),
+            image: result.image.name.clone(),
+            request: result.request.by,
+            backend: result.backend,
+        }
+    }
+}
+
+impl Group {
+    /// What its results have in common.
+    pub fn key(&self) -> Key {
+        Key {
+            scenario: self.scenario.clone(),
+            image: self.image.clone(),
+            request: self.request,
+            backend: self.backend,
+        }
+    }
+
+    /// Whether BASE has so few results that no number of repeats up to [`ENOUGH`] can decide what differs.
+    pub fn is_base_too_small(&self) -> bool {
+        let n = self.base_count;
+        // All of one run above all of the other: one of so many orders.
+        let orders: f64 = (1..=n).map(|k| (ENOUGH + k) as f64 / k as f64).product();
+        self.findings.iter().any(|f| !f.decided && 1.0 / orders > f.level)
+    }
+
+    /// For people: scenario and image, and libvirt where it ran the machines.
+    pub fn subject(&self) -> String {
+        let by = if self.backend == BackendKind::Libvirt { " (libvirt)" } else { "" };
+        format!("{} on {}{by}", self.scenario, self.image)
+    }
+}
 
 fn groups(run: &RunRecord) -> BTreeMap<Key, Vec<&ScenarioRecord>> {
     let mut groups: BTreeMap<Key, Vec<&ScenarioRecord>> = BTreeMap::new();
     // Retries were made because something had failed; to count them would favour what passes.
     for result in run.results.iter().filter(|r| r.retry_of.is_none()) {
-        let request = match (result.request.by, result.backend) {
-            (RequestMeans::AcpiButton, BackendKind::Qemu) => "acpi-button",
-            (RequestMeans::AcpiButton, BackendKind::Libvirt) => "acpi-button, by libvirt",
-            (RequestMeans::GuestAgent, BackendKind::Qemu) => "guest-agent",
-            (RequestMeans::GuestAgent, BackendKind::Libvirt) => "guest-agent, by libvirt",
-            (RequestMeans::HardPowerOff, BackendKind::Qemu) => "hard-power-off",
-            (RequestMeans::HardPowerOff, BackendKind::Libvirt) => "hard-power-off, by libvirt",
-            (RequestMeans::LibvirtDefault, _) => "libvirt-default",
-            (RequestMeans::DestroyGraceful, _) => "destroy-graceful",
-        };
-        groups
-            .entry((result.scenario.0.clone(), result.image.name.clone(), request))
-            .or_default()
-            .push(result);
+        groups.entry(Key::of(result)).or_default().push(result);
     }
     groups
 }

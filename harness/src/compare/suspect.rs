@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Group};
+use super::{Change, Group, Key};
 use crate::record::schema::{RunRecord, ScenarioRecord};
 
 /// Something that differs between two runs.
@@ -61,12 +61,8 @@ pub(super) fn suspects(base: &RunRecord, head: &RunRecord, groups: &[Group]) -> 
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let changed = |g: &Group| g.change != Change::Same;
     for group in groups {
-        let one = |run: &RunRecord| {
-            let is = |r: &&ScenarioRecord| {
-                r.scenario.0 == group.scenario && r.image.name == group.image && r.request.by == group.request
-            };
-            run.results.iter().find(is).map(|r| facts(run, r))
-        };
+        let one =
+            |run: &RunRecord| run.results.iter().find(|r| Key::of(r) == group.key()).map(|r| facts(run, r));
         let (Some(was), Some(is)) = (one(base), one(head)) else { continue };
         for ((what, was), (_, is)) in was.into_iter().zip(is) {
             // Older records lack some; what is not known does not differ.

@@ -38,6 +38,8 @@ pub use schema::{RunRecord, ScenarioRecord};
 
 /// Name of the results file.
 pub const RUN_JSON: &str = "run.json";
+/// A link to the newest run, beside the folder of runs.
+pub const LATEST: &str = "latest";
 const STARTED: &str = "started.json";
 const RESULT: &str = "result.json";
 const TIMELINE: &str = "timeline.jsonl";
@@ -73,8 +75,7 @@ impl RunStore {
         let Some(id) = self.dir.file_name() else { return };
         let fresh = out.join(format!(".latest-{}", std::process::id()));
         let target = Path::new("runs").join(id);
-        if std::os::unix::fs::symlink(target, &fresh).is_ok()
-            && fs::rename(&fresh, out.join("latest")).is_err()
+        if std::os::unix::fs::symlink(target, &fresh).is_ok() && fs::rename(&fresh, out.join(LATEST)).is_err()
         {
             let _gone = fs::remove_file(&fresh);
         }

@@ -349,6 +349,24 @@ impl ScenarioRecord {
         }
     }
 
+    /// The same where times count: a guest from a saved state goes down slower under TCG than one that booted.
+    pub fn timed_subject(&self) -> String {
+        match self.start_mode() {
+            StartMode::Cold => self.subject(),
+            StartMode::Warm => format!("{} (warm)", self.subject()),
+        }
+    }
+
+    /// How the machine came to be ready. Records without it are older than warm starts.
+    pub fn start_mode(&self) -> StartMode {
+        self.start.as_ref().map_or(StartMode::Cold, |start| start.mode)
+    }
+
+    /// Whether the host was so busy that the times are no measurement of the guest.
+    pub fn is_disturbed(&self) -> bool {
+        self.host_pressure.as_ref().is_some_and(|pressure| pressure.disturbed)
+    }
+
     /// Whether this says something of the guest: it was asked, and neither the host nor an unproven condition
     /// stands in between.
     pub fn is_asked(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use crate::compare::Key;
 use crate::outcome::Verdict;
 use crate::record::RunRecord;
 use crate::record::schema::ScenarioRecord;
@@ -108,7 +109,7 @@ fn reasons(result: &ScenarioRecord) -> String {
 }
 
 fn is_retry(retry: &ScenarioRecord, of: &ScenarioRecord) -> bool {
-    retry.retry_of == Some(of.repeat) && retry.scenario == of.scenario && retry.image == of.image
+    retry.retry_of == Some(of.repeat) && Key::of(retry) == Key::of(of)
 }
 
 #[cfg(test)]

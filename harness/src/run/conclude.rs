@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use softoff_guest_protocol::probe::ProbeEvent;
 
+use super::next_boot::FOLDER as NEXT_BOOT;
 use super::{Job, JobName, Story};
 use crate::condition::Condition;
 use crate::diagnose::diagnose;
@@ -129,7 +130,7 @@ pub(super) fn make_record(
         machine_memory_mib: story.memory_mib,
         wall_ms: millis(wall),
         deadline_scale: job.deadline_scale,
-        attachments: attachments(observations, &dir),
+        attachments: attachments(observations, &dir, story.next_boot.is_some()),
         dir,
     };
     compare_with_approved(job, &mut record);
@@ -215,7 +216,7 @@ fn none_was_sent(observations: &[Observation]) -> bool {
     first.is_some_and(refused) && presses.all(refused)
 }
 
-fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
+fn attachments(observations: &[Observation], dir: &str, booted_again: bool) -> Vec<Attachment> {
     let file = |kind: &str, name: &str| Attachment { kind: kind.into(), path: format!("{dir}/{name}") };
     let mut list =
         vec![file("timeline", "timeline.jsonl"), file("console", "serial.log"), file("qemu-log", "qemu.log")];
@@ -223,6 +224,12 @@ fn attachments(observations: &[Observation], dir: &str) -> Vec<Attachment> {
         Seen::ScreenChanged { file: name, .. } => Some(file("screen", name)),
         _ => None,
     }));
+    if booted_again {
+        let names = [("timeline", "timeline.jsonl"), ("console", "serial.log"), ("qemu-log", "qemu.log")];
+        list.extend(
+            names.map(|(kind, name)| file(&format!("next-boot-{kind}"), &format!("{NEXT_BOOT}/{name}"))),
+        );
+    }
     list
 }
 

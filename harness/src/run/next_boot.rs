@@ -23,7 +23,7 @@ use crate::text::printable;
 use crate::timeline::{Observation, Seen, Timeline};
 
 /// Its own folder in the scenario's.
-const FOLDER: &str = "next-boot";
+pub(super) const FOLDER: &str = "next-boot";
 /// How long the soft shutdown that ends it may take: update work goes on where it was only staged.
 const END_LIMIT: Duration = Duration::from_secs(90);
 /// Kernel-Power 41 and EventLog 6008: the last end was no clean one.

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     head: PathBuf,
     #[command(flatten)]
     floors: FloorArgs,
+    /// How many looks HEAD's repeats come from: more than 1 where `run --until-decided` added some
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    looks: u32,
     /// Print JSON instead of lines
     #[arg(long)]
     json: bool,
@@ -56,7 +59,7 @@ impl FloorArgs {
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let read = |dir: &Path| record::read_run(dir).map_err(Failure::Usage);
-    let comparison = compare(&read(&args.base)?, &read(&args.head)?, &args.floors.terms(1));
+    let comparison = compare(&read(&args.base)?, &read(&args.head)?, &args.floors.terms(args.looks));
     if args.json {
         println!("{}", ui::json(&comparison)?);
     } else {

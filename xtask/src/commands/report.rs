@@ -61,7 +61,10 @@ fn merge(shards: &[PathBuf], out: Option<&Path>, json: bool) -> Result<(), Failu
     let mut salvaged: Vec<ScenarioRecord> = Vec::new();
     let mut folders: Vec<PathBuf> = Vec::new();
     for given in shards {
-        let dir = run_folder(given).map_err(Failure::Usage)?;
+        let Some(dir) = run_folder(given).map_err(Failure::Usage)? else {
+            eprintln!("{} holds no run, so its shard is missing", given.display());
+            continue;
+        };
         if dir.join(record::RUN_JSON).exists() {
             runs.push(record::read_run(&dir).map_err(Failure::Usage)?);
         } else {
@@ -83,11 +86,12 @@ fn merge(shards: &[PathBuf], out: Option<&Path>, json: bool) -> Result<(), Failu
     for result in &merged.results {
         let from = folders.iter().map(|f| f.join(&result.dir)).find(|f| record::is_scenario(f));
         if let Some(from) = from.filter(|_| record::is_plain_name(&result.dir)) {
-            copy(&from, &store.dir().join(&result.dir))?;
+            copy(&from, &store.dir().join(&result.dir), DEPTH)?;
         }
     }
     store.write_run(&merged)?;
     eprintln!("records: {}", store.dir().display());
+    shard::differences(&merged).iter().for_each(|line| eprintln!("{line}"));
     let page = report::write_all(store.dir(), &merged, None)?;
     eprintln!("report:  {}", page.display());
     eprintln!("{}", ui::summary::render(&merged));
@@ -97,28 +101,34 @@ fn merge(shards: &[PathBuf], out: Option<&Path>, json: bool) -> Result<(), Failu
     super::run::exit(&merged)
 }
 
-/// The folder itself if it is a run's, or the one run's folder in it, two levels down at most.
-fn run_folder(given: &Path) -> anyhow::Result<PathBuf> {
+/// The folder itself if it is a run's, or the one run's folder in it, two levels down at most; `None` where a shard left
+/// nothing.
+fn run_folder(given: &Path) -> anyhow::Result<Option<PathBuf>> {
+    anyhow::ensure!(given.is_dir(), "{} is no folder; give the folder of a shard's run", given.display());
     let is_run = |dir: &Path| {
-        // A shard that died has a start marker at least.
+        // A shard that died has a plan or a start marker at least.
         dir.join(record::RUN_JSON).exists()
+            || dir.join(record::plan::PLAN).exists()
             || !record::unfinished(dir).is_empty()
             || record::scenario_dirs(dir).is_ok_and(|dirs| !dirs.is_empty())
     };
     let below = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        // `latest` is a link to a run that is there anyway.
-        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+        // `latest` is a link to a run that is there anyway; what carries artifacts may have made a copy of it.
+        let counts = |e: &std::fs::DirEntry| {
+            e.file_type().is_ok_and(|t| t.is_dir()) && e.file_name() != record::LATEST
+        };
+        entries.filter(counts).map(|e| e.path()).collect()
     };
     if is_run(given) {
-        return Ok(given.to_owned());
+        return Ok(Some(given.to_owned()));
     }
     let one = below(given);
     let two: Vec<PathBuf> = one.iter().flat_map(|dir| below(dir)).collect();
     let mut found = one.into_iter().chain(two).filter(|dir| is_run(dir));
     match (found.next(), found.next()) {
-        (Some(dir), None) => Ok(dir),
-        (None, _) => Err(anyhow!("{} holds no run; give the folder of a shard's run", given.display())),
+        (found, None) => Ok(found),
+        (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(anyhow!("{} holds several runs; give the folder of one", given.display())),
     }
 }
@@ -129,13 +139,20 @@ fn finished(dir: &Path) -> anyhow::Result<Vec<ScenarioRecord>> {
     results.filter_map(Result::transpose).collect()
 }
 
-/// Copies the files of a scenario's folder; there are no folders in it.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// A scenario's folder has folders of one level in it: what a next boot left.
+const DEPTH: u32 = 1;
+
+/// Copies a scenario's folder. Links are not followed: it may be another machine's.
+fn copy(from: &Path, to: &Path, depth: u32) -> anyhow::Result<()> {
     let what = || format!("cannot copy {} to {}; is the disk full?", from.display(), to.display());
     std::fs::create_dir_all(to).with_context(what)?;
     for entry in std::fs::read_dir(from).with_context(what)?.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_file()) {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).with_context(what)?;
+        let kind = entry.file_type().with_context(what)?;
+        let place = to.join(entry.file_name());
+        if kind.is_file() {
+            std::fs::copy(entry.path(), place).with_context(what)?;
+        } else if kind.is_dir() && depth > 0 {
+            copy(&entry.path(), &place, depth - 1)?;
         }
     }
     Ok(())

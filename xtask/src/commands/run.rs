@@ -14,7 +14,7 @@ use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::record::past::Past;
 use softoff_harness::record::schema::{PlannedResult, ShardRef};
-use softoff_harness::record::{RunRecord, read_run};
+use softoff_harness::record::{LATEST, RunRecord, read_run};
 use softoff_harness::run::Job;
 use softoff_harness::scenario::Scenario;
 use softoff_harness::schedule::Machines;
@@ -159,7 +159,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         return attached::run(args, name);
     }
     let Some(run) = &args.resume else { return start(args, None) };
-    let newest = || batch::out(args).join("latest");
+    let newest = || batch::out(args).join(LATEST);
     let interrupted = Interrupted::open(&run.clone().unwrap_or_else(newest))?;
     let line = ["cargo xtask", "run"].into_iter().chain(interrupted.arguments().iter().map(String::as_str));
     let cli = Cli::try_parse_from(line).context("the plan's options do not fit this Softoff");

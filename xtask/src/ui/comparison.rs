@@ -1,7 +1,7 @@
 //! A comparison as people read it: a table of what is not the same, each difference with its evidence, suspects.
 
 use console::style;
-use softoff_harness::compare::{Change, Comparison, Direction, Finding, Group};
+use softoff_harness::compare::{Change, Comparison, Direction, ENOUGH, Finding, Group};
 use softoff_harness::text::printable;
 
 /// The comparison in lines.
@@ -24,6 +24,12 @@ pub(crate) fn lines(comparison: &Comparison) -> Vec<String> {
         .map(|(count, change)| format!("{count} {change}"))
         .collect();
     out.push(if counts.is_empty() { "nothing to compare".to_owned() } else { counts.join(", ") });
+    if comparison.groups.iter().any(Group::is_base_too_small) {
+        out.push(format!(
+            "BASE has too few repeats for this many comparisons: {ENOUGH} more of HEAD would not decide either. Next: a \
+             BASE of `cargo xtask run --repeat {ENOUGH}`"
+        ));
+    }
     let differs = comparison.groups.iter().any(|g| g.change != Change::Same);
     if differs {
         out.extend(suspects(comparison));
@@ -32,8 +38,11 @@ pub(crate) fn lines(comparison: &Comparison) -> Vec<String> {
 }
 
 fn shown(group: &Group) -> Vec<String> {
-    let what = format!("{} on {}", printable(&group.scenario, 80), printable(&group.image, 40));
-    let counts = format!("{} against {} results", group.head_count, group.base_count);
+    let what = printable(&group.subject(), 140);
+    let mut counts = format!("{} against {} results", group.head_count, group.base_count);
+    if group.head_left_out > 0 {
+        counts.push_str(&format!(", {} of HEAD say nothing", group.head_left_out));
+    }
     let change = style(format!("{:9}", group.change.to_string())).for_stdout().bold();
     let change = match group.change {
         Change::New => change.red(),

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table};
 use softoff_harness::outcome::Phase;
 use softoff_harness::record::RunRecord;
-use softoff_harness::record::schema::{PhaseTimes, ScenarioRecord, StartMode};
+use softoff_harness::record::schema::{PhaseTimes, ScenarioRecord};
 
 use super::table;
 
@@ -37,10 +37,7 @@ impl std::fmt::Display for Spread {
 /// A row for each phase that a scenario's repeats reached on an image; `None` when none was asked.
 pub(super) fn spreads(run: &RunRecord) -> Option<Table> {
     let asked: Vec<&ScenarioRecord> = run.results.iter().filter(|r| r.is_asked()).collect();
-    // A warm guest's times are its own: under TCG the code it runs is translated anew.
-    let warm = |r: &ScenarioRecord| r.start.as_ref().is_some_and(|s| s.mode == StartMode::Warm);
-    let mark = |r: &ScenarioRecord| if warm(r) { " (warm)" } else { "" };
-    let name = |r: &ScenarioRecord| (format!("{}{}", r.scenario, mark(r)), r.subject());
+    let name = |r: &ScenarioRecord| (r.scenario.to_string(), r.timed_subject());
     let mut names: Vec<(String, String)> = asked.iter().map(|r| name(r)).collect();
     names.sort();
     names.dedup();

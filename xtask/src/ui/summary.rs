@@ -12,13 +12,9 @@ use softoff_harness::text::printable;
 use super::confusion::Confusion;
 use super::{live, medians, seconds, table};
 
-fn disturbed(result: &ScenarioRecord) -> bool {
-    result.host_pressure.as_ref().is_some_and(|p| p.disturbed)
-}
-
 /// From the request to S5, with a mark where the host disturbed it.
 fn time_to_off(result: &ScenarioRecord) -> String {
-    let mark = if disturbed(result) { " ~" } else { "" };
+    let mark = if result.is_disturbed() { " ~" } else { "" };
     match result.phases.powered_off_ms {
         Some(ms) => format!("{}{mark}", seconds(Duration::from_millis(ms))),
         None => "-".to_owned(),
@@ -64,7 +60,7 @@ pub(crate) fn render(run: &RunRecord) -> String {
     if run.interrupted {
         out.push_str("; interrupted, so this is partial");
     }
-    let marked = run.results.iter().filter(|r| disturbed(r)).count();
+    let marked = run.results.iter().filter(|r| r.is_disturbed()).count();
     if marked > 0 {
         out.push_str(&format!(
             "\n~ {marked} timings were disturbed: the guest waited for a processor; --jobs 1 measures"
