@@ -72,7 +72,8 @@ pub(crate) fn more_repeats(
 ) -> Vec<Job> {
     let mut taken = BTreeMap::new();
     let mut more = Vec::new();
-    for group in comparison.groups.iter().filter(|g| g.change == Change::Undecided && !g.findings.is_empty()) {
+    for group in comparison.groups.iter().filter(|g| g.change == Change::Undecided && !g.findings.is_empty())
+    {
         let of = (group.scenario.clone(), group.image.clone(), group.backend);
         let Some(job) = jobs.iter().find(|j| job_name(j) == of) else { continue };
         let ran = results.iter().filter(|r| name(r) == of && r.retry_of.is_none()).count();
