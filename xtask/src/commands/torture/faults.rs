@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::bench::Bench;
 use super::look::{self, Records};
 use super::trial::{Ended, Trial};
-use super::{harness, resources, storage};
+use super::{harness, resources, shards, storage};
 
 /// What became of a fault.
 pub(super) enum Seen {
@@ -243,6 +243,8 @@ pub(super) const FAULTS: &[Fault] = &[
     )
     .quick(),
     own("ctrl-c-twice", "Ctrl-C twice: at once", harness::interrupted_twice, PASS),
+    own("kill-shard", "one of two shards is killed; merge, --resume, merge", shards::one_killed, PASS)
+        .quick(),
     own("kill-harness", "SIGKILL to the harness at random moments, then --resume", harness::killed, PASS),
 ];
 

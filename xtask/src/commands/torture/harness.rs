@@ -20,7 +20,7 @@ const PAIR: &[&str] = &["--scenario", "control", "--start", "warm", "--repeat", 
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// Goes on with a run, in the same place.
-fn resume(place: &Place, run: &Path) -> anyhow::Result<Ended> {
+pub(super) fn resume(place: &Place, run: &Path) -> anyhow::Result<Ended> {
     let arguments = vec!["run".to_owned(), "--resume".to_owned(), run.display().to_string()];
     Trial { place: place.clone(), arguments, environment: Vec::new(), before: Vec::new() }.run(vec![])
 }

@@ -8,6 +8,7 @@ mod harness;
 mod lines;
 mod look;
 mod resources;
+mod shards;
 mod storage;
 mod trial;
 pub(crate) mod wire;
