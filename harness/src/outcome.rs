@@ -163,6 +163,9 @@ pub enum RequestMeans {
     AcpiButton,
     /// The guest agent's `guest-shutdown`, which forces; `virsh shutdown --mode agent`.
     GuestAgent,
+    /// The same with mode `halt`: qemu-ga asks a Linux for `shutdown -H`, a Windows for EWX_SHUTDOWN in the place of
+    /// EWX_POWEROFF (QEMU's qga/commands-posix.c, commands-win32.c). libvirt has no command for it, and passes it on.
+    GuestAgentHalt,
     /// `virsh shutdown` without a mode: the agent where the domain has one, and ACPI when that fails. libvirt only.
     LibvirtDefault,
     /// The host pulls the plug: SIGKILL to QEMU; `virsh destroy`.
@@ -175,6 +178,11 @@ impl RequestMeans {
     /// Whether it takes the power away.
     pub fn is_hard(self) -> bool {
         matches!(self, RequestMeans::HardPowerOff | RequestMeans::DestroyGraceful)
+    }
+
+    /// Whether the guest's agent is what is asked, and nothing else.
+    pub fn is_agent(self) -> bool {
+        matches!(self, RequestMeans::GuestAgent | RequestMeans::GuestAgentHalt)
     }
 
     /// Whether only libvirt has it.

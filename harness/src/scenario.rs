@@ -31,7 +31,7 @@ impl fmt::Display for ScenarioName {
     }
 }
 
-/// A length of time in a definition, written as a number and a unit: `500ms`, `20s`, `2m`.
+/// A length of time in a definition, written as a number and a unit: `500ms`, `20s`, `2m`, `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -40,7 +40,8 @@ impl<'de> Deserialize<'de> for Span {
         // Through a value of any type, so that a bare number gets the same help as a wrong text.
         let value = toml::Value::deserialize(deserializer)?;
         let wrong = || {
-            let hint = "write a positive number and a unit (ms, s, m), such as \"500ms\", \"20s\" or \"2m\"";
+            let hint =
+                "write a positive number and a unit (ms, s, m, h), such as \"500ms\", \"20s\" or \"2m\"";
             serde::de::Error::custom(format!("{value} is no length of time; {hint}"))
         };
         let text = value.as_str().ok_or_else(wrong)?;
@@ -51,6 +52,7 @@ impl<'de> Deserialize<'de> for Span {
             "ms" => 1,
             "s" => 1000,
             "m" => 60_000,
+            "h" => 3_600_000,
             _ => return Err(wrong()),
         };
         // A day is longer than any deadline that makes sense, and keeps sums of spans in bounds.

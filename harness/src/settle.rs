@@ -358,7 +358,7 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     let was_asked = |means: &str| {
         after.iter().any(|o| matches!(&o.what, Seen::Requested { by, .. } if by == means || by == DEFAULT))
     };
-    let agent = asked == RequestMeans::GuestAgent || was_asked(AGENT);
+    let agent = asked.is_agent() || was_asked(AGENT);
     let button = was_asked(PRESS);
     let by_itself = after.iter().find_map(|o| match &o.what {
         Seen::Probe(line) => match &line.event {

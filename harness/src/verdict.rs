@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::diagnose::Diagnosis;
 use crate::image::GuestFamily;
-use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
+use crate::outcome::{Cause, Outcome, OutcomeKind, Phase, Verdict};
 use crate::scenario::Expectation;
 use crate::settle::{Reached, Tie};
 
@@ -29,8 +29,10 @@ pub struct Findings<'a> {
     pub diagnosis: &'a Diagnosis,
     /// Whether the system volume is marked dirty, when it could be read.
     pub volume_dirty: Option<bool>,
-    /// What is wrong with the overlay itself, below the guest's volume.
+    /// What is wrong with the overlay itself, below the guest's volume, or with the image below that.
     pub overlay_trouble: Option<&'a str>,
+    /// Whether the guest took a press, by the ACPI registers or by what it did then; `None` when there was no press.
+    pub press_taken: Option<bool>,
     /// Lines on COM1 that were no probe lines, and gaps in their numbering.
     pub probe_lines_damaged: u32,
     /// Factor on every time budget, from `--deadline-scale`.
@@ -62,7 +64,7 @@ pub fn judge(expect: Option<&Expectation>, found: &Findings<'_>) -> Judgement {
         return one(Verdict::Infra, format!("the reference guest's kernel died: {evidence}"));
     }
     if let Some(what) = found.overlay_trouble {
-        return one(Verdict::Infra, format!("the overlay is damaged below the guest's volume: {what}"));
+        return one(Verdict::Infra, format!("the disk is damaged below the guest's volume: {what}"));
     }
     if let Some(why) = found.not_asked {
         return one(Verdict::Inconclusive, why.to_owned());
@@ -86,6 +88,11 @@ pub fn judge(expect: Option<&Expectation>, found: &Findings<'_>) -> Judgement {
     let Some(expect) = expect else {
         return one(Verdict::Inconclusive, "nothing is on file that this could be held against".to_owned());
     };
+    // A press that is lost on its way looks as one that the guest discards: the same silence.
+    let silent = found.outcome == &Outcome::StillRunning && !began_to_end;
+    if silent && found.press_taken == Some(false) && expect.cause != Cause::EarlyRequest {
+        return one(Verdict::Inconclusive, "nothing shows that the guest took the press".to_owned());
+    }
     let mut reasons = differences(expect, found);
     let unseen = unseen_phases(expect, found);
     let verdict = match (reasons.is_empty(), unseen.is_empty()) {
@@ -149,7 +156,6 @@ fn differences(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Cause;
     use crate::scenario::{PhaseBudget, Span};
     use crate::timeline::Source;
     use rstest::rstest;
@@ -181,6 +187,7 @@ mod tests {
             dirty: Some(false),
             not_asked: None,
             overlay: None,
+            taken: Some(true),
             damaged: 0,
         };
         change(&mut run);
@@ -201,6 +208,7 @@ mod tests {
                 diagnosis: &diagnosis,
                 volume_dirty: run.dirty,
                 overlay_trouble: run.overlay,
+                press_taken: run.taken,
                 probe_lines_damaged: run.damaged,
                 scale: 1.0,
             },
@@ -219,6 +227,7 @@ mod tests {
         dirty: Option<bool>,
         not_asked: Option<&'static str>,
         overlay: Option<&'static str>,
+        taken: Option<bool>,
         damaged: u32,
     }
 
@@ -251,6 +260,18 @@ mod tests {
     )]
     #[case::damaged_lines_excuse_no_late_end(|r: &mut Run| { r.seconds = 11; r.damaged = 9 }, Verdict::Fail)]
     #[case::damaged_overlay(|r: &mut Run| { r.overlay = Some("x"); r.dirty = None }, Verdict::Infra)]
+    #[case::press_lost(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.taken = Some(false) },
+        Verdict::Inconclusive
+    )]
+    #[case::press_taken_and_nothing_done(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request },
+        Verdict::Fail
+    )]
+    #[case::no_press_at_all(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.taken = None },
+        Verdict::Fail
+    )]
     #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]
     #[case::host_failed(|r: &mut Run| r.outcome = Outcome::HostFailed { what: "x".into() }, Verdict::Infra)]
     #[case::reference_panic(|r: &mut Run| r.outcome = Outcome::Crashed { evidence: "x".into() }, Verdict::Infra)]

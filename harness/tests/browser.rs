@@ -120,6 +120,7 @@ fn the_page_needs_nothing_and_its_filters_and_keys_work() {
     assert_eq!(visible(&mut chromium), ["power-button-nothing"]);
     assert_eq!(chromium.look("document.getElementById('shown').textContent"), "1 of 4 results");
     assert_eq!(chromium.look("document.querySelectorAll('.chip:not([hidden])').length"), 1);
+    assert_eq!(chromium.look("document.querySelectorAll('.matrix tbody tr:not([hidden])').length"), 1);
 
     // j goes to the next result, Enter opens it.
     chromium.look("document.activeElement.blur()");
@@ -143,10 +144,13 @@ fn the_page_needs_nothing_and_its_filters_and_keys_work() {
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     chromium.call("Emulation.setEmulatedMedia", dark);
     assert_eq!(chromium.look(paper), "rgb(20, 23, 26)");
+    let pressed = "document.getElementById('theme').ariaPressed";
+    assert_eq!(chromium.look(pressed), "true");
     chromium.open(&page, "");
     assert!(chromium.picture(&shots().join("report-dark.png")) > 10_000);
     chromium.look("document.getElementById('theme').click()");
     assert_eq!(chromium.look(paper), "rgb(255, 255, 255)");
+    assert_eq!(chromium.look(pressed), "false");
     assert!(chromium.complaints.is_empty(), "{:?}", chromium.complaints);
 }
 

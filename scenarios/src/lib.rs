@@ -100,10 +100,13 @@ pub fn readme_table(scenarios: &[Scenario]) -> String {
 }
 
 /// The approved normalised record of one of our scenarios, if there is one: the content of insta's snapshot
-/// file. A definition from elsewhere has none, whatever its name.
+/// file; under a press policy its line of the matrix. A definition from elsewhere has none, whatever its name.
 pub fn approved(scenario: &Scenario, family: GuestFamily) -> Option<String> {
     if !is_ours(scenario) {
         return None;
     }
-    snapshot(&snapshot_name(scenario, family))
+    match scenario.policy {
+        Some(_) => requests::line(scenario, family),
+        None => snapshot(&snapshot_name(scenario, family)),
+    }
 }

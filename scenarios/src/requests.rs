@@ -27,9 +27,14 @@ pub fn expected(scenario: &Scenario, family: GuestFamily) -> Option<Expectation>
     if !crate::is_ours(scenario) {
         return None;
     }
+    expectation(&line(scenario, family)?)
+}
+
+/// The approved line of a scenario under its policy.
+pub(crate) fn line(scenario: &Scenario, family: GuestFamily) -> Option<String> {
     let text = crate::snapshot(&snapshot_name(family))?;
-    let line = text.lines().find(|line| line.split(" | ").next() == Some(&scenario.name.0))?;
-    expectation(line)
+    let found = text.lines().find(|line| line.split(" | ").next() == Some(&scenario.name.0));
+    found.map(str::to_owned)
 }
 
 /// A line of the snapshot: scenario, outcome, last phase, reacted, ended, cause, volume, update.

@@ -123,3 +123,27 @@ async fn the_plug_is_pulled_only_when_told_to_and_its_cost_is_told_first() {
     assert!(told < pulled, "{events:?}");
     assert_eq!(libvirt.virsh(&["domstate", "--reason", NAME]).await.unwrap(), "shut off (destroyed)");
 }
+
+/// The button does nothing, so the agent is asked; it takes the request, and update work holds the guest. virsh comes back
+/// after a minute and says that it failed. The plug's time counts meanwhile, and without one the wait goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock() {
+    const UPDATES: &str = "series/power-button-nothing-in-updates.toml";
+    let (libvirt, _domain) = guest(Some(UPDATES)).await;
+    let job = StopJob { force_after: Some(Duration::from_secs(30)), ..by_name(&libvirt) };
+    let (report, _) = stopped(&job).await;
+    assert_eq!(report.outcome.kind(), OutcomeKind::HostKilled);
+    assert!(report.did.len() == 3 && report.did[1].contains("guest agent"), "{:?}", report.did);
+    // libvirt's minute has not passed by then.
+    assert!(report.took.is_some_and(|took| took < Duration::from_secs(55)), "{:?}", report.took);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes: cargo test -p softoff-scenarios --test stop -- --ignored"]
+async fn a_refused_agents_call_is_told_and_the_wait_goes_on() {
+    let (libvirt, _domain) = guest(Some("series/power-button-nothing-in-updates.toml")).await;
+    let (report, _) = stopped(&by_name(&libvirt)).await;
+    assert_eq!((report.outcome.kind(), report.gave_up), (OutcomeKind::PoweredOff, None));
+    assert!(report.did.len() == 3 && report.did[2].contains("came to nothing"), "{:?}", report.did);
+    assert!(report.took.is_some_and(|took| took > Duration::from_secs(75)), "{:?}", report.took);
+}

@@ -86,29 +86,39 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
     end(libvirt);
 }
 
-/// What libvirt 9's own choice comes to: with the agent's port closed it presses at once; an agent that has it open and
-/// says nothing is given up after 5 s; one that took the request is waited for 60 s while the guest stays
-/// (QEMU_AGENT_SHUTDOWN_TIMEOUT). It presses then, each time.
+/// What only libvirt can do, as libvirt 9 does it. Its own choice prefers the agent, and sends nothing to QEMU where one
+/// obeys. With the agent's port closed it presses at once; an agent that has it open and says nothing is given up after
+/// 5 s; one that took the request is waited for 60 s while the guest stays (QEMU_AGENT_SHUTDOWN_TIMEOUT). It presses then,
+/// each time. `--mode agent` gives up, and presses never.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "three minutes: cargo test -p softoff-scenarios --test through_libvirt -- --ignored"]
-async fn libvirts_default_blocks_for_a_minute_on_what_the_agent_took_and_for_seconds_on_a_silent_one() {
+#[ignore = "five minutes: cargo test -p softoff-scenarios --test through_libvirt -- --ignored"]
+async fn libvirts_own_requests_do_what_their_definitions_say() {
+    const PRESS: &[&str] = &["system_powerdown"];
     let libvirt = libvirt().await;
-    let path = |name: &str| softoff_scenarios::libvirt_dir().join(name).with_extension("toml");
+    let mut all = softoff_scenarios::load_libvirt().unwrap();
     let cases = [
-        ("default-agent-absent", 0..5_000),
-        ("default-agent-frozen", 5_000..60_000),
-        ("default-agent-obeys-late", 60_000..u64::MAX),
+        ("default-healthy", &[][..], false, 0..60_000),
+        ("default-agent-absent", PRESS, false, 0..5_000),
+        ("default-agent-dies", PRESS, false, 0..60_000),
+        ("default-agent-frozen", PRESS, false, 5_000..60_000),
+        ("default-agent-obeys-late", PRESS, false, 60_000..u64::MAX),
+        ("agent-mode-frozen", &[], true, 5_000..60_000),
+        ("destroy-graceful", &[], false, 0..60_000),
     ];
-    for (name, blocked_ms) in cases {
-        let job = common::job(&path(name), false);
+    for (name, sent, refused, blocked_ms) in cases {
+        let found = all.iter().position(|s| s.name.0 == name).expect(name);
+        let path = all.remove(found).path;
+        let job = common::job(&path, false);
         let image = libvirt.image(&job.image).unwrap();
         let record = common::run(&Job { backend: Backend::Libvirt(libvirt.clone()), image, ..job }).await;
         assert_eq!(record.verdict, Verdict::Pass, "{:#?}", record.reasons);
         let [request] = record.requests.as_slice() else { panic!("one request: {:?}", record.requests) };
         println!("{name}: {request:?}");
-        assert_eq!(request.sent.as_deref(), Some(["system_powerdown".to_owned()].as_slice()));
+        let told = requests(&record);
+        assert!(told[0].1 == sent && told[0].2 == refused, "{told:?}");
         assert!(request.took_ms.is_some_and(|ms| blocked_ms.contains(&ms)), "{request:?}");
     }
+    assert!(all.is_empty(), "none of them is looked at: {all:?}");
     end(libvirt);
 }
 
@@ -150,7 +160,7 @@ async fn files_that_qemu_may_not_read_are_infra_and_named() {
     let job = job(&libvirt, "control");
     // As root the copies are libvirt's own; otherwise they are the cache's, which is left alone.
     if !nix::unistd::geteuid().is_root() {
-        return closed_door(&libvirt).await;
+        return closed_door().await;
     }
     let disk = job.image.file(&job.image.manifest.system_disk);
     std::fs::set_permissions(&disk, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -159,18 +169,21 @@ async fn files_that_qemu_may_not_read_are_infra_and_named() {
     let why = record.reasons.join("; ");
     assert!(why.contains("Permission denied") && why.contains("libvirt did not start the domain"), "{why}");
     assert!(record.requests.is_empty() && record.last_phase.is_none());
-    closed_door(&libvirt).await;
+    closed_door().await;
     drop(job);
     end(libvirt);
 }
 
-/// A socket that this user may not open. (root may open any, so the door is a folder that is not there for it.)
-async fn closed_door(libvirt: &Libvirt) {
-    let uri = format!("qemu+unix:///session?socket={}/nothing/libvirt-sock", libvirt.folder().display());
+/// A socket that this user may not open. (root may open any: for it the door is one that is not there.)
+async fn closed_door() {
+    let behind = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(behind.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let uri = format!("qemu+unix:///session?socket={}/libvirt-sock", behind.path().display());
+    let expected = if nix::unistd::geteuid().is_root() { Why::Unreachable } else { Why::Denied };
     let connection = Connection::to(Some(&uri)).unwrap();
     let job = LiveJob { reach: Reach::Domain { connection, name: NAME.into() }, press: None, screens: None };
     let error = look(&job, &|_| ()).await.unwrap_err();
-    assert!(matches!(&error, LiveError::Virsh(e) if e.why() == Some(Why::Unreachable)), "{error}");
+    assert!(matches!(&error, LiveError::Virsh(e) if e.why() == Some(expected)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

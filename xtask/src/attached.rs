@@ -22,18 +22,21 @@ pub(crate) fn run(args: &Args, name: &str) -> Result<(), Failure> {
     let connection = Connection::to(args.connect.as_deref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    // Before anything is written: a name that libvirt does not know leaves no empty record.
-    let _state = runtime.block_on(connection.virsh(&["domstate", name])).map_err(anyhow::Error::from)?;
-    let store = RunStore::create(&batch::out(args))?;
-    let dir = store.dir().join("domain");
-    std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let out = batch::out(args);
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    // Pictures go here first: a domain that cannot be reached, or is lost meanwhile, leaves no record that says nothing.
+    let pictures =
+        tempfile::Builder::new().prefix("domain-").tempdir_in(&out).context("is the disk full?")?;
     let job = LiveJob {
         reach: Reach::Domain { connection, name: name.to_owned() },
         press: Some(DEADLINE.mul_f64(args.deadline_scale)),
-        screens: Some(dir.clone()),
+        screens: Some(pictures.path().to_owned()),
     };
     let tell = |stage| eprintln!("{}", stage_line(stage));
     let report = runtime.block_on(live::look(&job, &tell)).map_err(anyhow::Error::from)?;
+    let store = RunStore::create(&out)?;
+    let dir = store.dir().join("domain");
+    std::fs::rename(pictures.keep(), &dir).with_context(|| format!("cannot make {}", dir.display()))?;
     write_timeline(&dir, &report.observations)?;
     let shown = shown(name, &report)?;
     let text = serde_json::to_string_pretty(&shown).context("writing JSON")?;

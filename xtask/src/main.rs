@@ -142,3 +142,49 @@ fn main() -> ExitCode {
     }
     ExitCode::from(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The examples in the help of a command and those below it.
+    fn examples(command: &clap::Command, all: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().filter_map(|line| line.trim().strip_prefix("cargo xtask "));
+        all.extend(lines.map(str::to_owned));
+        command.get_subcommands().for_each(|below| examples(below, all));
+    }
+
+    /// The words of an example as a shell takes them, up to a comment or another program.
+    fn words(example: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in example.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                '#' | '|' | '>' if !quoted => break,
+                c if c.is_whitespace() && !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn the_examples_in_the_help_are_understood() {
+        let mut all = Vec::new();
+        examples(&Cli::command(), &mut all);
+        assert!(all.len() > 40, "{}", all.len());
+        for example in all {
+            // The digest of a disc that is the reader's own.
+            let words = words(&example.replace("DIGEST", &"0f".repeat(32)));
+            let line = ["cargo xtask".to_owned()].into_iter().chain(words);
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("cargo xtask {example}: {error}");
+            }
+        }
+    }
+}

@@ -75,6 +75,19 @@ pub enum LiveError {
     Folder(anyhow::Error),
 }
 
+impl LiveError {
+    /// Whether the machine can be reached, and this one request was refused or came to no end.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            LiveError::Virsh(error) | LiveError::Agent(AgentError::Libvirt(error)) => {
+                error.is_refusal() || matches!(error, VirshError::Timeout { .. })
+            }
+            LiveError::Agent(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// How a machine is reached.
 #[derive(Debug, Clone)]
 pub enum Reach {

@@ -170,14 +170,16 @@ impl Ladder<'_> {
                 },
                 Stalled(why) = progress.until_stalled(&told) => why,
             };
-            if !self.ask_agent().await? {
+            if !self.ask_agent(began).await? {
                 return Ok(Some(why));
             }
         }
     }
 
-    /// Asks the guest agent, where that may help and was not done yet.
-    async fn ask_agent(&mut self) -> Result<bool, LiveError> {
+    /// Asks the guest agent, where that may help and was not done yet. libvirt keeps its caller for a minute where the
+    /// agent takes the request and the guest stays (measured, libvirt 9.0), and then says that it failed: that is no end
+    /// of the ladder, and the time until the plug counts meanwhile.
+    async fn ask_agent(&mut self, began: Instant) -> Result<bool, LiveError> {
         let cause = self.diagnosis().await.cause;
         // Where the press got into the session, the forced request comes on top of what applications are asked already.
         let never_arrived = matches!(cause, Cause::PowerButtonPolicy | Cause::LogonRequired);
@@ -189,7 +191,24 @@ impl Ladder<'_> {
         };
         self.did(&format!("asked the guest agent, which forces: the press came to nothing ({cause})"));
         self.requests += 1;
-        self.session.reach.ask_agent(agent, &self.session.timeline, self.requests).await?;
+        let timeline = &self.session.timeline;
+        let left = self.job.force_after.map_or(A_YEAR, |after| after.saturating_sub(began.elapsed()));
+        let progress = Progress::new(self.session, A_YEAR);
+        let told = |what: String| (self.tell)(StopEvent::Progress(began.elapsed(), what));
+        // The order matters: an answer that is there counts, even when the machine has ended with it.
+        let answer = tokio::select! {
+            biased;
+            answer = self.session.reach.ask_agent(agent, timeline, self.requests) => answer,
+            _ = until_settled(timeline) => Ok(()),
+            () = tokio::time::sleep(left) => Ok(()),
+            Stalled(_) = progress.until_stalled(&told) => Ok(()),
+        };
+        match answer {
+            Err(error) if error.is_refusal() => {
+                self.did(&format!("the agent's request came to nothing: {error}"))
+            }
+            other => other?,
+        }
         Ok(true)
     }
 

@@ -27,7 +27,7 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes a new folder and locks it.
     pub fn create() -> anyhow::Result<RunFolder> {
-        RunFolder::create_in(&std::env::temp_dir())
+        RunFolder::create_in(&tempfile::env::temp_dir())
     }
 
     /// The same in a folder of ours.
@@ -65,7 +65,7 @@ impl RunFolder {
 
 /// Removes the folders of owners that have died; returns how many.
 pub fn sweep() -> usize {
-    sweep_in(&std::env::temp_dir())
+    sweep_in(&tempfile::env::temp_dir())
 }
 
 fn sweep_in(parent: &Path) -> usize {

@@ -5,6 +5,7 @@
   const boxes = [...form.querySelectorAll("input[name=verdict]")];
   const results = [...document.querySelectorAll("details.result")];
   const chips = [...document.querySelectorAll(".chip")];
+  const rows = [...document.querySelectorAll(".matrix tbody tr")];
   const visible = () => results.filter((r) => !r.hidden);
 
   // The address keeps the filters, so that a link shows what its sender saw.
@@ -33,6 +34,7 @@
       item.hidden = !(verdicts.has(d.verdict) && (!image.value || d.image === image.value)
         && (!cause.value || d.cause.split(" ").includes(cause.value)) && words.every((w) => d.text.includes(w)));
     }
+    for (const row of rows) row.hidden = !row.querySelector(".chip:not([hidden])");
     shown.textContent = `${visible().length} of ${results.length} results`;
   };
   const step = (by) => {
@@ -48,12 +50,15 @@
   form.addEventListener("input", () => { apply(); write(); });
   $("open").addEventListener("click", () => { for (const r of visible()) r.open = true; });
   $("close").addEventListener("click", () => { for (const r of visible()) r.open = false; });
-  $("theme").addEventListener("click", (event) => {
-    const dark = document.documentElement.dataset.theme === "dark"
-      || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
-    event.target.setAttribute("aria-pressed", String(!dark));
+  const chosen = document.documentElement.dataset, system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (chosen.theme ? chosen.theme === "dark" : system.matches);
+  const pressed = () => $("theme").setAttribute("aria-pressed", String(isDark()));
+  $("theme").addEventListener("click", () => {
+    chosen.theme = isDark() ? "light" : "dark";
+    pressed();
   });
+  system.addEventListener("change", pressed);
+  pressed();
   for (const chip of chips) chip.addEventListener("click", () => {
     const target = $(chip.hash.slice(1));
     if (target) { target.open = true; target.querySelector("summary").focus(); }

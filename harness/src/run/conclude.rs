@@ -17,6 +17,7 @@ use crate::record::schema::{
     Attachment, Basis, Damage, Delivery, ImageRef, PhaseSource, PhaseTimes, ProofRecord, RequestRef,
     ScenarioRecord, StartMode,
 };
+use crate::request_matrix;
 use crate::scenario::PolicyRef;
 use crate::settle::{self, Reached, Tie};
 use crate::text::printable;
@@ -65,6 +66,7 @@ pub(super) fn make_record(
             diagnosis: &diagnosis,
             volume_dirty: damage.volume_dirty,
             overlay_trouble: story.overlay_trouble.as_deref(),
+            press_taken: press_taken(observations),
             probe_lines_damaged,
             scale: job.deadline_scale,
         },
@@ -181,7 +183,11 @@ fn troubles(observations: &[Observation], ends_agent: bool) -> Vec<String> {
 /// with them.
 fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
     let Some(approved) = &job.approved else { return };
-    let found = normal::normalised(record);
+    // Under a press policy the matrix' line is what was approved.
+    let found = match record.request.policy {
+        Some(_) => request_matrix::normalised(std::slice::from_ref(record)),
+        None => normal::normalised(record),
+    };
     if record.verdict != Verdict::Pass || found.trim() == approved.trim() {
         return;
     }
@@ -190,6 +196,14 @@ fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
         record.reasons.push(format!("differs from the approved snapshot: `{is}`, approved `{was}`"));
     }
     record.reasons.push("`cargo insta review` after `cargo xtask test` approves a wanted change".into());
+}
+
+/// `None` without a press. One that a guest woke up on, or that was asked for through libvirt and sent, counts by what the
+/// registers showed: a register that cannot be read shows nothing.
+fn press_taken(observations: &[Observation]) -> Option<bool> {
+    let pressed = |o: &Observation| matches!(&o.what, Seen::Requested { by, .. } if by == settle::PRESS);
+    let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
+    observations.iter().any(pressed).then_some(taken)
 }
 
 fn delivery(observations: &[Observation]) -> Delivery {

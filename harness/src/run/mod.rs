@@ -113,10 +113,13 @@ pub async fn run_scenario(
         // What the guest had written before it ended may have been read only now; what we did to QEMU writes nothing.
         outcome = settle::to_the_end(outcome, &timeline.snapshot());
         let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
+        // The guest read from it to its end.
+        let changed = job.image.unchanged().err().map(|e| format!("the image changed below the guest: {e}"));
         if outcome.ended_the_machine() {
             damage = disk.damage;
-            story.overlay_trouble = disk.overlay_trouble;
+            story.overlay_trouble = changed.or(disk.overlay_trouble);
         } else {
+            story.overlay_trouble = changed;
             damage.trouble =
                 Some("the machine still ran, and the harness ended it: not the guest's damage".into());
         }

@@ -190,7 +190,7 @@ async fn ask(
     machine: &mut Machine,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    if let Some(domain) = machine.domain().cloned() {
+    if let Some(domain) = machine.domain().cloned().filter(|_| by != RequestMeans::GuestAgentHalt) {
         return through_libvirt(by, number, machine, &domain, timeline).await;
     }
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
@@ -199,13 +199,10 @@ async fn ask(
             let base = Some(machine.pm_base);
             button::press(&machine.qmp, base, timeline, number).await.context("pressing the power button")?;
         }
-        RequestMeans::GuestAgent => {
-            requested("guest-shutdown");
-            machine
-                .agent
-                .shutdown("powerdown", Duration::from_secs(5))
-                .await
-                .context("asking the guest agent")?;
+        RequestMeans::GuestAgent | RequestMeans::GuestAgentHalt => {
+            requested(AGENT);
+            let mode = if by == RequestMeans::GuestAgentHalt { "halt" } else { "powerdown" };
+            machine.agent.shutdown(mode, Duration::from_secs(5)).await.context("asking the guest agent")?;
         }
         RequestMeans::HardPowerOff => {
             requested(PLUG);
@@ -228,7 +225,7 @@ async fn through_libvirt(
 ) -> anyhow::Result<()> {
     let (name, mode) = match by {
         RequestMeans::AcpiButton => (PRESS, Some(ShutdownMode::Acpi)),
-        RequestMeans::GuestAgent => (AGENT, Some(ShutdownMode::Agent)),
+        RequestMeans::GuestAgent | RequestMeans::GuestAgentHalt => (AGENT, Some(ShutdownMode::Agent)),
         RequestMeans::LibvirtDefault => (DEFAULT, Some(ShutdownMode::Default)),
         RequestMeans::HardPowerOff => (DESTROY, None),
         RequestMeans::DestroyGraceful => (DESTROY_GRACEFUL, None),

@@ -1,5 +1,6 @@
 //! `cargo xtask soak`
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use softoff_harness::host::HostFingerprint;
+use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
-use softoff_harness::machine::{QEMU, folder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::proportion::clopper_pearson;
 use softoff_harness::record::past::Past;
@@ -62,8 +63,9 @@ struct Sample {
     rss_kib: u64,
     descriptors: u64,
     threads: u64,
-    /// Temporary folders of machines.
-    folders: u64,
+    /// Temporary files and folders, and how much they hold.
+    files: u64,
+    files_kib: u64,
     /// Child processes, zombies among them.
     children: u64,
 }
@@ -75,31 +77,42 @@ impl Sample {
         let rss = rss.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok());
         let count =
             |dir: &str| std::fs::read_dir(dir).map(|d| d.count() as u64).with_context(|| dir.to_owned());
-        let temporary = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-        let mine = |e: &std::fs::DirEntry| {
-            // Other runs on this machine have folders too: ours are those whose lock this process holds.
-            e.file_name().to_string_lossy().starts_with(folder::PREFIX) && holds_a_file_in(&e.path())
-        };
+        let (files, bytes) = below(&tempfile::env::temp_dir());
         Ok(Sample {
             rss_kib: rss.context("/proc/self/status has no VmRSS")?,
             descriptors: count("/proc/self/fd")?,
             threads: count("/proc/self/task")?,
-            folders: temporary.filter(mine).count() as u64,
+            files,
+            files_kib: bytes / 1024,
             children: children(),
         })
     }
 
-    const NAMES: [&str; 5] =
-        ["memory, KiB", "descriptors", "threads", "temporary folders", "child processes"];
+    const NAMES: [&str; 6] = [
+        "memory, KiB",
+        "descriptors",
+        "threads",
+        "temporary files",
+        "temporary files, KiB",
+        "child processes",
+    ];
 
-    fn values(&self) -> [u64; 5] {
-        [self.rss_kib, self.descriptors, self.threads, self.folders, self.children]
+    fn values(&self) -> [u64; 6] {
+        [self.rss_kib, self.descriptors, self.threads, self.files, self.files_kib, self.children]
     }
 }
 
-fn holds_a_file_in(dir: &Path) -> bool {
-    let links = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    links.filter_map(|e| std::fs::read_link(e.path()).ok()).any(|target| target.starts_with(dir))
+/// Everything below a folder: how many entries, and the bytes that they take on the disk.
+fn below(dir: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.fold((0, 0), |(count, bytes), entry| {
+        let taken = entry.metadata().map_or(0, |m| m.blocks() * 512);
+        let inside = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => below(&entry.path()),
+            _ => (0, 0),
+        };
+        (count + 1 + inside.0, bytes + taken + inside.1)
+    })
 }
 
 fn children() -> u64 {
@@ -135,6 +148,8 @@ struct Report {
 const SLACK_KIB: u64 = 8 << 10;
 /// The runtime keeps a few threads for blocking work, and lets them go after 10 idle seconds.
 const SLACK_THREADS: u64 = 4;
+/// A folder takes a block more once it has had many entries.
+const SLACK_FILES_KIB: u64 = 64;
 
 fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Report {
     let count = |verdict: Verdict| results.iter().filter(|r| r.verdict == verdict).count();
@@ -166,6 +181,7 @@ fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Rep
         let slack = match n {
             0 => SLACK_KIB,
             2 => SLACK_THREADS,
+            4 => SLACK_FILES_KIB,
             _ => 0,
         };
         *last > first + slack
@@ -240,6 +256,11 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     starts::choose(args.start, &mut jobs)?;
     let job = jobs.pop().context("no job")?;
     let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
+    // All that this process puts into the folder for temporary files, and nothing of anybody else, so that whatever stays
+    // behind shows.
+    let own = tempfile::Builder::new().prefix("soak-").tempdir().context("is the disk full?")?;
+    tempfile::env::override_temp_dir(own.path())
+        .map_err(|other| anyhow!("temporary files go to {} already", other.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
     let (report, dir, complete) = runtime.block_on(soak(args.runs, &job, &out, accelerator))?;
     if args.json {
@@ -322,7 +343,7 @@ mod tests {
     use crate::ui::testing::result;
 
     fn sample(rss_kib: u64, descriptors: u64) -> Sample {
-        Sample { rss_kib, descriptors, threads: 5, folders: 0, children: 0 }
+        Sample { rss_kib, descriptors, threads: 5, files: 0, files_kib: 0, children: 0 }
     }
 
     #[test]
@@ -351,9 +372,20 @@ mod tests {
     fn this_process_has_something() {
         let now = Sample::now().unwrap();
         assert!(now.rss_kib > 1000 && now.descriptors >= 3 && now.threads >= 1, "{now:?}");
+    }
+
+    #[test]
+    fn what_a_run_leaves_behind_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!holds_a_file_in(dir.path()));
-        let _held = std::fs::File::create(dir.path().join("x")).unwrap();
-        assert!(holds_a_file_in(dir.path()));
+        assert_eq!(below(dir.path()), (0, 0));
+        let machine = dir.path().join("softoff-left");
+        std::fs::create_dir(&machine).unwrap();
+        std::fs::write(machine.join("overlay.qcow2"), vec![1; 1 << 20]).unwrap();
+        let (files, bytes) = below(dir.path());
+        assert!(files == 2 && bytes >= 1 << 20, "{files} {bytes}");
+        let leaks: Vec<_> = (0..100).map(|n| Sample { files: n / 20, ..sample(50_000, 20) }).collect();
+        let results: Vec<_> = (1..=100).map(|n| result("control", n, Cause::None, Cause::None)).collect();
+        let grew = report(&results, &leaks, Duration::from_secs(1)).grew;
+        assert!(grew.len() == 1 && grew[0].starts_with("temporary files: "), "{grew:?}");
     }
 }

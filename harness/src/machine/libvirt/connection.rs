@@ -52,6 +52,11 @@ impl VirshError {
             VirshError::Start(_) | VirshError::Timeout { .. } => None,
         }
     }
+
+    /// Whether libvirt was reached, has the domain, and said no to this one thing.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.why(), Some(Why::NotRunning | Why::Agent | Why::Other))
+    }
 }
 
 /// What virsh's words mean. The words are libvirt's own (src/qemu, src/rpc), seen with version 9.0 and `LC_ALL=C`.

@@ -165,12 +165,14 @@ impl Domain {
         let took = began.elapsed();
         let refused = match result {
             Ok(_) => None,
-            Err(VirshError::Refused { said, why: Why::NotRunning | Why::Agent | Why::Other, .. }) => {
-                Some(said)
+            Err(e) => {
+                // A guest that ended, or sleeps on its disk, has taken its transient domain with it.
+                let has_gone = e.why() == Some(Why::NoDomain) && !self.is_running();
+                match e {
+                    VirshError::Refused { ref said, .. } if has_gone || e.is_refusal() => Some(said.clone()),
+                    e => return Err(e),
+                }
             }
-            // A guest that ended, or sleeps on its disk, has taken its transient domain with it.
-            Err(VirshError::Refused { said, why: Why::NoDomain, .. }) if !self.is_running() => Some(said),
-            Err(e) => return Err(e),
         };
         let sent = match &self.monitor {
             Some(monitor) => sent::commands(&self.libvirt.monitor_log(from), monitor),

@@ -1,12 +1,8 @@
-//! The faults: what is done, and which verdicts are right then.
-
-use std::time::Duration;
+//! The faults: what is done, and which verdicts are right then. [`super::provoke`] does it.
 
 use nix::sys::signal::Signal;
 
 use super::bench::Bench;
-use super::look::{self, Records};
-use super::trial::{Ended, Trial};
 use super::{harness, resources, shards, storage};
 
 /// What became of a fault.
@@ -18,9 +14,10 @@ pub(super) enum Seen {
 }
 
 /// How a fault is brought about.
+#[derive(Clone, Copy)]
 pub(super) enum How {
-    /// By a bad wire between QEMU and harness.
-    Wire,
+    /// By a bad wire between QEMU and harness: what is wrong with it.
+    Wire(&'static str),
     /// By a signal to QEMU, so many seconds after the harness says these words.
     Signal(Signal, &'static str, u64),
     /// In its own way.
@@ -49,6 +46,9 @@ const WARM_SHORT: &[&str] = &["--scenario", "control", "--start", "warm", "--dea
 const COLD_SHORT: &[&str] = &["--scenario", "control", "--start", "cold", "--deadline-scale", "0.1"];
 const BUTTON: &[&str] = &["--scenario", "power-button-nothing", "--start", "cold"];
 
+/// What the harness says when the outcome is settled; QEMU may have gone by then.
+pub(super) const SETTLED: &str = "settled; reading";
+
 const INFRA: &[&str] = &["infra"];
 const PASS: &[&str] = &["pass"];
 /// Where the guest may have been quicker: a pass is held against the timeline all the same.
@@ -63,7 +63,17 @@ const fn wire(
     options: &'static [&'static str],
     right: &'static [&'static str],
 ) -> Fault {
-    Fault { name, what, quick: false, own_cache: false, how: How::Wire, options, right }
+    Fault { name, what, quick: false, own_cache: false, how: How::Wire(name), options, right }
+}
+
+/// The same on a guest that is to stay on: a machine that is dead or was never asked must not look like it.
+const fn wire_to_a_guest_that_stays(
+    name: &'static str,
+    what: &'static str,
+    wrong: &'static str,
+    right: &'static [&'static str],
+) -> Fault {
+    Fault { name, what, quick: false, own_cache: false, how: How::Wire(wrong), options: BUTTON, right }
 }
 
 const fn signal(
@@ -146,16 +156,26 @@ pub(super) const FAULTS: &[Fault] = &[
         WARM,
         INFRA_OR_PASS,
     ),
-    signal(
-        "kill-qemu-settled",
-        "... when the outcome is settled",
-        SIGKILL,
-        "settled; reading",
-        WARM,
-        INFRA_OR_PASS,
-    ),
+    signal("kill-qemu-settled", "... when the outcome is settled", SIGKILL, SETTLED, WARM, INFRA_OR_PASS),
     signal("stop-qemu-booting", "SIGSTOP to QEMU while it boots", SIGSTOP, "booting", COLD_SHORT, INFRA)
         .later(3),
+    signal(
+        "stop-qemu-starting",
+        "SIGSTOP to QEMU while it loads a saved state; the harness then boots",
+        SIGSTOP,
+        "starting from the saved state",
+        WARM,
+        INFRA_OR_PASS,
+    )
+    .own_cache(),
+    signal(
+        "stop-qemu-ready",
+        "SIGSTOP to QEMU when it is ready",
+        SIGSTOP,
+        "ready; proving",
+        WARM_SHORT,
+        INFRA,
+    ),
     signal(
         "stop-qemu-asked",
         "SIGSTOP to QEMU when it is asked",
@@ -173,12 +193,29 @@ pub(super) const FAULTS: &[Fault] = &[
         INFRA_OR_PASS,
     ),
     signal(
-        "stop-qemu-settled",
-        "... when the outcome is settled",
+        "stop-qemu-session",
+        "... when its session has ended",
         SIGSTOP,
-        "settled; reading",
-        WARM,
+        "session-ended; waiting",
+        WARM_SHORT,
         INFRA_OR_PASS,
+    ),
+    signal(
+        "stop-qemu-services",
+        "... when its services have",
+        SIGSTOP,
+        "services-stopped; waiting",
+        WARM_SHORT,
+        INFRA_OR_PASS,
+    ),
+    signal("stop-qemu-settled", "... when the outcome is settled", SIGSTOP, SETTLED, WARM, INFRA_OR_PASS),
+    signal(
+        "stop-qemu-on",
+        "SIGSTOP to QEMU when a guest is asked that is to stay on",
+        SIGSTOP,
+        "asked; waiting",
+        BUTTON,
+        INFRA,
     ),
     wire("qmp-slow", "QMP comes in pieces of 64 bytes, 4 ms each", WARM, PASS),
     wire("qmp-garbage", "garbage before every QMP line", WARM, PASS).quick(),
@@ -188,6 +225,24 @@ pub(super) const FAULTS: &[Fault] = &[
     wire("qmp-closed", "QMP is closed after the press", WARM_SHORT, INFRA),
     wire("qmp-silent", "QMP says nothing more after the press", WARM_SHORT, INFRA),
     wire("qmp-host-shutdown", "SHUTDOWN without guest=true after the press", WARM, INFRA),
+    wire_to_a_guest_that_stays(
+        "qmp-closed-on",
+        "QMP is closed after the press, of a guest that is to stay on",
+        "qmp-closed",
+        INFRA,
+    ),
+    wire_to_a_guest_that_stays(
+        "qmp-silent-on",
+        "QMP says nothing more, of a guest that is to stay on",
+        "qmp-silent",
+        INFRA,
+    ),
+    wire_to_a_guest_that_stays(
+        "press-lost-on",
+        "the press never reaches a guest that is to stay on",
+        "press-lost",
+        INCONCLUSIVE,
+    ),
     wire("clock-jumps", "the clock that stamps QMP events jumps by an hour, back and forth", WARM, PASS),
     wire("screendump-fails", "QEMU can write no picture any more", WARM, PASS),
     wire("agent-in-pieces", "the agent's answers come byte by byte", WARM, PASS).own_cache(),
@@ -215,7 +270,8 @@ pub(super) const FAULTS: &[Fault] = &[
         INFRA_OR_PASS,
     ),
     own("overlay-too-large", "RLIMIT_FSIZE stops QEMU's files from growing", storage::overlay_limit, INFRA),
-    own("overlay-read-only", "the folder for overlays is read-only", storage::overlay_read_only, INFRA),
+    wire("overlay-read-only", "the overlay may not be written to", WARM, INFRA),
+    own("tmp-read-only", "the folder for temporary files is read-only", storage::tmp_read_only, INFRA),
     own(
         "overlay-corrupted",
         "the overlay's metadata is overwritten after the press",
@@ -223,6 +279,8 @@ pub(super) const FAULTS: &[Fault] = &[
         INFRA,
     ),
     own("base-changed", "the image changes between two scenarios", storage::base_changed, INFRA_OR_PASS)
+        .own_cache(),
+    own("base-changed-below", "the image changes below a running guest", storage::base_changed_below, INFRA)
         .own_cache(),
     own("image-damaged", "a byte of the image is wrong", storage::image_damaged, &[]).own_cache(),
     own("state-damaged", "a byte of the saved memory is wrong", storage::state_damaged, PASS).own_cache(),
@@ -247,79 +305,6 @@ pub(super) const FAULTS: &[Fault] = &[
         .quick(),
     own("kill-harness", "SIGKILL to the harness at random moments, then --resume", harness::killed, PASS),
 ];
-
-/// Does it, looks at what is left, and runs a plain scenario afterwards.
-pub(super) fn run(fault: &Fault, bench: &mut Bench) -> anyhow::Result<Seen> {
-    match &fault.how {
-        How::Own(run) => run(bench, fault),
-        How::Wire => {
-            let mut trial = Trial::of(bench.place()?, fault.options);
-            trial.environment = bench.wire(fault.name)?;
-            let ended = trial.run(vec![])?;
-            let mut seen = judged(&ended, fault);
-            if let Seen::Result { problems, .. } = &mut seen
-                && ended.peak_kib > PEAK_KIB
-            {
-                problems.push(format!("the harness took {} MiB", ended.peak_kib / 1024));
-            }
-            trial.environment.clear();
-            and_next(seen, &trial)
-        }
-        How::Signal(signal, at, seconds) => {
-            let trial = Trial::of(bench.place()?, fault.options);
-            let ended = trial.run(vec![(
-                at,
-                Box::new(|living| {
-                    std::thread::sleep(Duration::from_secs(*seconds));
-                    // QEMU's own process comes a moment after the words; at the end it may have gone.
-                    for _ in 0..200 {
-                        if living.signal_qemu(*signal).is_ok() {
-                            break;
-                        }
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    Ok(())
-                }),
-            )])?;
-            and_next(judged(&ended, fault), &trial)
-        }
-    }
-}
-
-/// The most that a harness may take, whatever it is told. One healthy run has some 60 MiB.
-const PEAK_KIB: u64 = 300 << 10;
-
-/// What a trial came to.
-pub(super) fn judged(ended: &Ended, fault: &Fault) -> Seen {
-    let problems = look::problems(ended, fault.right);
-    Seen::Result { said: said(ended), problems }
-}
-
-/// The results in a few words.
-pub(super) fn said(ended: &Ended) -> String {
-    let results = Records::newest(&ended.place.out).map(|records| records.results()).unwrap_or_default();
-    let one = |(verdict, outcome, result): &(String, String, serde_json::Value)| {
-        let why = result["reasons"][0].as_str().unwrap_or_default();
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", softoff_harness::text::printable(why, 90))
-        };
-        format!("{verdict} ({outcome}){why}")
-    };
-    match results.as_slice() {
-        [] => super::trial::tail(ended.stderr.lines().last().unwrap_or("nothing was said")),
-        all => all.iter().map(one).collect::<Vec<_>>().join("; "),
-    }
-}
-
-/// A plain run in the same place must pass now.
-pub(super) fn and_next(seen: Seen, trial: &Trial) -> anyhow::Result<Seen> {
-    let Seen::Result { said, mut problems } = seen else { return Ok(seen) };
-    let next = Trial::control(trial.place.clone());
-    problems.extend(look::next_run_works(&next)?);
-    Ok(Seen::Result { said, problems })
-}
 
 #[cfg(test)]
 mod tests {

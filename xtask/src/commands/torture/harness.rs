@@ -9,8 +9,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::bench::Bench;
-use super::faults::{Fault, Seen, and_next};
+use super::faults::{Fault, Seen};
 use super::look::{self, Records};
+use super::provoke::and_next;
 use super::trial::{Ended, Place, Trial, tail};
 
 /// Two scenarios in a row: one may be finished when the other is cut.

@@ -22,13 +22,15 @@ pub(super) fn command(line: &[u8], fault: &str, shared: &Shared) -> Passed {
     let name = command.get("execute").and_then(Value::as_str).unwrap_or_default().to_owned();
     if name == "system_powerdown" {
         shared.asked.store(true, SeqCst);
-        if fault == "probe-claims-off" {
+        if ["probe-claims-off", "press-lost"].contains(&fault) {
+            shared.did();
             let reply = json!({ "return": {}, "id": command.get("id") });
             return Passed::Answered(format!("{reply}\n").into_bytes());
         }
     }
     // The first two prove that a warm machine is the saved one.
     if name == "screendump" && fault == "screendump-fails" && shared.pictures.fetch_add(1, SeqCst) >= 2 {
+        shared.did();
         command["arguments"] = json!({ "filename": "/proc/nowhere/screen.ppm" });
         return Passed::On(format!("{command}\n").into_bytes());
     }
@@ -58,7 +60,7 @@ pub(super) fn reply(
         Channel::Qmp => qmp(line, to, fault, shared),
         Channel::Com1 => com1(line, to, fault, shared),
         Channel::Com2 => to.write_all(line),
-        Channel::Agent => agent(line, to, fault),
+        Channel::Agent => agent(line, to, fault, shared),
     }
 }
 
@@ -67,6 +69,7 @@ fn qmp(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::Re
     let is_greeting = value.get("QMP").is_some();
     match fault {
         "qmp-slow" => {
+            shared.did();
             for piece in line.chunks(64) {
                 to.write_all(piece)?;
                 std::thread::sleep(Duration::from_millis(4));
@@ -74,6 +77,7 @@ fn qmp(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::Re
             return Ok(());
         }
         "qmp-garbage" if !is_greeting => {
+            shared.did();
             for junk in
                 [&b"not json\n"[..], b"{\"half\":\n", b"[1,2]\n", b"\n", b"{\"return\":{}}\n", b"\xff\xfe\n"]
             {
@@ -83,6 +87,7 @@ fn qmp(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::Re
             to.write_all(b"\n")?;
         }
         "qmp-unknown-events" if !is_greeting => {
+            shared.did();
             let data = json!({ "guest": true, "reason": "guest-shutdown", "deep": [[[{ "a": 1e308 }]]] });
             for name in ["SHUTDOWN_SOON", "", "\u{1b}]0;x\u{7}", "shutdown"] {
                 let stamp = json!({ "seconds": i64::MAX, "microseconds": -5 });
@@ -90,25 +95,35 @@ fn qmp(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::Re
             }
         }
         "qmp-duplicate-ids" if value.get("id").is_some() => {
+            shared.did();
             to.write_all(line)?;
             writeln!(to, "{}", json!({ "id": value["id"], "return": { "status": "shutdown" } }))?;
             writeln!(to, "{}", json!({ "id": value["id"], "error": { "class": "X", "desc": "twice" } }))?;
             return Ok(());
         }
         "qmp-huge-line" if once(shared) => {
+            shared.did();
             let part = vec![b'x'; 1 << 20];
             for _ in 0..1024 {
                 to.write_all(&part)?;
             }
             to.write_all(b"\n")?;
         }
-        "qmp-closed" if shared.asked.load(SeqCst) => return Err(io::ErrorKind::ConnectionAborted.into()),
-        "qmp-silent" if shared.asked.load(SeqCst) => return Ok(()),
+        "qmp-closed" if shared.asked.load(SeqCst) => {
+            shared.did();
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        "qmp-silent" if shared.asked.load(SeqCst) => {
+            shared.did();
+            return Ok(());
+        }
         "qmp-host-shutdown" if once(shared) => {
+            shared.did();
             let event = json!({ "event": "SHUTDOWN", "data": { "guest": false, "reason": "host-signal" } });
             writeln!(to, "{event}")?;
         }
         "clock-jumps" if value.get("event").is_some() => {
+            shared.did();
             let mut value = value;
             let seconds = value["timestamp"]["seconds"].as_i64().unwrap_or(0);
             // Back and forth by an hour, from event to event.
@@ -130,14 +145,17 @@ fn com1(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::R
     let text = String::from_utf8_lossy(line);
     match fault {
         "probe-truncated" if shared.asked.load(SeqCst) && line.len() > 20 => {
+            shared.did();
             to.write_all(line.get(..line.len() / 2).unwrap_or_default())?;
             return to.write_all(b"\n");
         }
         "probe-binary" => {
+            shared.did();
             to.write_all(&noise(300))?;
             to.write_all(b"\n\x00\x1b[2J\x1b]0;owned\x07\n")?;
         }
         "terminal-escapes" => {
+            shared.did();
             let escapes = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m<script>alert(1)</script>";
             let mut trouble = says(escapes, 1, ProbeEvent::Trouble { what: escapes.into() });
             to.write_all(&trouble)?;
@@ -146,6 +164,7 @@ fn com1(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::R
             to.write_all(b"\n")?;
         }
         "com1-flood" if text.contains("button-pressed") => {
+            shared.did();
             to.write_all(line)?;
             let junk: Vec<u8> = (0..10_000).flat_map(|n| says("flood", n, ProbeEvent::Booted)).collect();
             for _ in 0..40 {
@@ -174,8 +193,9 @@ fn story() -> Vec<u8> {
 }
 
 /// What a guest says before anybody asked.
-pub(super) fn unasked(fault: &str, to: &mut impl Write) {
+pub(super) fn unasked(fault: &str, to: &mut impl Write, shared: &Shared) {
     if fault == "probe-forged" {
+        shared.did();
         let _written = to.write_all(&story());
     }
 }
@@ -193,6 +213,7 @@ pub(super) fn flood_when_asked(to: &mut impl Write, shared: &Shared) {
     while !shared.asked.load(SeqCst) {
         std::thread::sleep(Duration::from_millis(20));
     }
+    shared.did();
     let junk = b"the console says this again and again \x1b[31m\n".repeat(1 << 12);
     for _ in 0..400 {
         if to.write_all(&junk).is_err() {
@@ -201,18 +222,26 @@ pub(super) fn flood_when_asked(to: &mut impl Write, shared: &Shared) {
     }
 }
 
-fn agent(line: &[u8], to: &mut impl Write, fault: &str) -> io::Result<()> {
+fn agent(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::Result<()> {
     match fault {
         "agent-in-pieces" => {
+            shared.did();
             for byte in line {
                 to.write_all(&[*byte])?;
                 std::thread::sleep(Duration::from_micros(200));
             }
             return Ok(());
         }
-        "agent-late" => std::thread::sleep(Duration::from_millis(900)),
-        "agent-silent" => return Ok(()),
+        "agent-late" => {
+            shared.did();
+            std::thread::sleep(Duration::from_millis(900));
+        }
+        "agent-silent" => {
+            shared.did();
+            return Ok(());
+        }
         "agent-floods" => {
+            shared.did();
             let mut junk = vec![b'z'; 1 << 20];
             junk.push(b'\n');
             for _ in 0..20 {
@@ -225,6 +254,7 @@ fn agent(line: &[u8], to: &mut impl Write, fault: &str) -> io::Result<()> {
             let value: Value =
                 serde_json::from_slice(line.get(start..).unwrap_or_default()).unwrap_or_default();
             if value["return"].get("exited").is_some() {
+                shared.did();
                 let lie = json!({ "return": { "exited": true, "exitcode": 0, "out-data": "bm90aGluZw==" } });
                 return writeln!(to, "{lie}");
             }

@@ -74,11 +74,25 @@ pub(super) fn words(ended: &Ended) -> Vec<String> {
     if ended.stderr.contains("panicked at") {
         problems.push(format!("a panic: {}", tail(&ended.stderr)));
     }
-    let raw = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+    let raw = |text: &str| text.chars().any(|c| (c.is_control() && c != '\n') || reorders(c));
     if raw(&ended.stderr) || raw(&String::from_utf8_lossy(&ended.stdout)) {
         problems.push("a control character on the terminal".into());
     }
     problems
+}
+
+/// Unicode's marks, embeddings, overrides and isolates of direction.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether QEMU's log of any scenario of the newest run has these words.
+pub(super) fn in_qemu_log(out: &Path, words: &str) -> bool {
+    let Some(records) = Records::newest(out) else { return false };
+    let entries = std::fs::read_dir(&records.dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| std::fs::read(entry.path().join("qemu.log")).ok())
+        .any(|log| String::from_utf8_lossy(&log).contains(words))
 }
 
 /// The exit code says what the results say.
@@ -152,10 +166,14 @@ pub(super) fn left(tmp: &Path) -> Vec<String> {
 
 /// Processes that are left.
 pub(super) fn living(tmp: &Path) -> Vec<String> {
+    living_after(tmp, GONE)
+}
+
+fn living_after(tmp: &Path, limit: Duration) -> Vec<String> {
     let began = Instant::now();
     loop {
         let left = processes(tmp);
-        if left.is_empty() || began.elapsed() > GONE {
+        if left.is_empty() || began.elapsed() >= limit {
             return left
                 .into_iter()
                 .map(|(pid, line)| format!("process {pid} is left: {}", tail(&line)))
@@ -170,4 +188,109 @@ pub(super) fn next_run_works(trial: &Trial) -> anyhow::Result<Vec<String>> {
     let ended = trial.run(vec![]).context("the next run")?;
     let problems = problems(&ended, &["pass"]).into_iter();
     Ok(problems.map(|problem| format!("the next run: {problem}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, ExitStatus};
+
+    use super::super::trial::Place;
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    const WENT_DOWN: &str = r#"{"at_us":1,"source":"qmp","seen":"qmp-event","data":{"name":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}}"#;
+
+    /// A trial that went well: one control that passed, and nothing left.
+    struct Planted {
+        root: tempfile::TempDir,
+        ended: Ended,
+        run: Value,
+        timeline: String,
+        result: String,
+    }
+
+    impl Planted {
+        fn new() -> Planted {
+            let root = tempfile::tempdir().unwrap();
+            let (tmp, out) = (root.path().join("t"), root.path().join("out"));
+            std::fs::create_dir(&tmp).unwrap();
+            let kept = include_str!("../../../../harness/tests/data/run-schema-1.json");
+            let mut run: Value = serde_json::from_str(kept).unwrap();
+            let results = run["results"].as_array().unwrap().iter().filter(|r| r["verdict"] == "pass");
+            run["results"] = results.take(1).cloned().collect();
+            let ended = Ended {
+                status: ExitStatus::from_raw(0),
+                stdout: Vec::new(),
+                stderr: "pass  control\n".into(),
+                wall: Duration::from_secs(1),
+                peak_kib: 1,
+                place: Place { tmp, out, cache: None },
+            };
+            Planted { root, ended, run, timeline: WENT_DOWN.into(), result: "{}".into() }
+        }
+
+        fn problems(&self) -> Vec<String> {
+            let dir = self.ended.place.out.join("runs/20261128T000000Z");
+            let scenario = dir.join(self.run["results"][0]["dir"].as_str().unwrap());
+            std::fs::create_dir_all(&scenario).unwrap();
+            std::fs::write(dir.join("run.json"), self.run.to_string()).unwrap();
+            std::fs::write(scenario.join("timeline.jsonl"), &self.timeline).unwrap();
+            std::fs::write(scenario.join("result.json"), &self.result).unwrap();
+            problems(&self.ended, &["pass"])
+        }
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_what_went_well() {
+        assert_eq!(Planted::new().problems(), [""; 0]);
+    }
+
+    #[rstest]
+    #[case::escape(|p: &mut Planted| p.ended.stderr.push('\u{1b}'), "control character")]
+    #[case::reordering(|p: &mut Planted| p.ended.stderr.push('\u{202e}'), "control character")]
+    #[case::escape_in_json(|p: &mut Planted| p.ended.stdout = b"\x9b\xc2\x9b".to_vec(), "control character")]
+    #[case::panic(|p: &mut Planted| p.ended.stderr.push_str("thread 'x' panicked at y"), "a panic")]
+    #[case::exit_code(|p: &mut Planted| p.ended.status = ExitStatus::from_raw(1 << 8), "where 0 was due")]
+    #[case::other_verdict(|p: &mut Planted| p.run["results"][0]["verdict"] = json!("fail"), "verdict fail")]
+    #[case::false_pass(|p: &mut Planted| p.timeline = WENT_DOWN.replace("true", "false"), "no shutdown by the guest")]
+    #[case::no_schema(|p: &mut Planted| p.run["results"][0]["phases"] = json!(1), "run.json: ")]
+    #[case::cut_result(|p: &mut Planted| p.result = "{\"a\":".into(), "is cut")]
+    #[case::cut_timeline(|p: &mut Planted| p.timeline.push_str("\n{\"at"), "cannot be read")]
+    #[case::folder(|p: &mut Planted| std::fs::create_dir(p.ended.place.tmp.join("softoff-x")).unwrap(), "left behind")]
+    fn what_is_planted_is_seen(#[case] plant: fn(&mut Planted), #[case] told: &str) {
+        let mut planted = Planted::new();
+        plant(&mut planted);
+        let problems = planted.problems();
+        assert!(problems.iter().any(|problem| problem.contains(told)), "{problems:?}");
+    }
+
+    #[test]
+    fn a_process_that_is_left_is_seen() {
+        let planted = Planted::new();
+        let file = planted.ended.place.tmp.join("held");
+        std::fs::write(&file, "").unwrap();
+        let mut living = Command::new("tail").arg("-f").arg(&file).spawn().unwrap();
+        // A program that was just started has no command line for a moment.
+        let looked = std::iter::repeat_with(|| living_after(&planted.ended.place.tmp, Duration::ZERO));
+        let problems = looked.take(1000).find(|problems| !problems.is_empty()).unwrap_or_default();
+        living.kill().unwrap();
+        living.wait().unwrap();
+        assert!(problems.len() == 1 && problems[0].contains("is left"), "{problems:?}");
+        assert_eq!(left(&planted.ended.place.tmp), [""; 0]);
+        drop(planted.root);
+    }
+
+    #[test]
+    fn a_fault_that_was_done_stands_in_the_log() {
+        let planted = Planted::new();
+        planted.problems();
+        let scenario = planted.run["results"][0]["dir"].as_str().unwrap().to_owned();
+        let log = planted.ended.place.out.join("runs/20261128T000000Z").join(scenario).join("qemu.log");
+        std::fs::write(&log, "something else").unwrap();
+        assert!(!in_qemu_log(&planted.ended.place.out, "done"));
+        std::fs::write(&log, "it is done\n").unwrap();
+        assert!(in_qemu_log(&planted.ended.place.out, "done"));
+    }
 }

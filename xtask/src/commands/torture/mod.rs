@@ -7,6 +7,7 @@ mod faults;
 mod harness;
 mod lines;
 mod look;
+mod provoke;
 mod resources;
 mod shards;
 mod storage;
@@ -122,7 +123,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let mut all = Vec::new();
     for (number, fault) in chosen.iter().enumerate() {
         let one = Instant::now();
-        let seen = faults::run(fault, &mut bench);
+        let seen = provoke::run(fault, &mut bench);
         let tried = Tried { fault, seen, wall: one.elapsed() };
         let word = match tried.word() {
             "right" => style("right").green(),

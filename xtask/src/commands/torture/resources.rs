@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::bench::Bench;
-use super::faults::{Fault, Seen, and_next, judged};
+use super::faults::{Fault, Seen};
+use super::provoke::{and_next, judged};
 use super::trial::Trial;
 
 pub(super) fn address_space(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {

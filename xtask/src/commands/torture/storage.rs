@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::bench::Bench;
-use super::faults::{Fault, Seen, and_next, judged, said};
+use super::faults::{Fault, Seen};
 use super::look;
+use super::provoke::{and_next, judged, said};
 use super::trial::{Trial, tail};
 
 /// A file system of its own, as small as wanted; gone when dropped.
@@ -85,7 +86,7 @@ pub(super) fn overlay_limit(bench: &mut Bench, fault: &Fault) -> anyhow::Result<
     and_next(judged(&ended, fault), &trial)
 }
 
-pub(super) fn overlay_read_only(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
+pub(super) fn tmp_read_only(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
     let trial = Trial::of(bench.place()?, fault.options);
     let small = match Small::mount(&trial.place.tmp, "size=1m,ro") {
         Ok(small) => small,
@@ -170,6 +171,21 @@ pub(super) fn base_changed(bench: &mut Bench, fault: &Fault) -> anyhow::Result<S
         problems.push(format!("booted from a changed image: {verdicts:?}"));
     }
     and_next(seen, &trial)
+}
+
+pub(super) fn base_changed_below(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
+    let trial = Trial::of(bench.place()?, fault.options);
+    let disk = bench.image()?.join("system.qcow2");
+    let mut broken = None;
+    let ended = trial.run(vec![(
+        "asked; waiting",
+        Box::new(|_| {
+            broken = Some(Broken::longer(&disk)?);
+            Ok(())
+        }),
+    )]);
+    drop(broken);
+    and_next(judged(&ended?, fault), &trial)
 }
 
 pub(super) fn image_damaged(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {

@@ -3,12 +3,14 @@
 //!
 //! It is found by its name: a link called `qemu-system-x86_64` to this program stands first in PATH.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use softoff_harness::machine::{QEMU, process};
@@ -19,6 +21,8 @@ use super::lines;
 pub(super) const REAL: &str = "SOFTOFF_WIRE_QEMU";
 /// What is done to the wire: a fault's name.
 pub(super) const FAULT: &str = "SOFTOFF_WIRE_FAULT";
+/// What stands in QEMU's log when it was done.
+pub(super) const DID: &str = "the wire: done";
 
 /// Which of QEMU's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,17 @@ pub(super) struct Shared {
     pub(super) done: AtomicBool,
     /// Screendumps so far.
     pub(super) pictures: AtomicU32,
+    /// The fault was done.
+    did: AtomicBool,
+}
+
+impl Shared {
+    /// Says once, in QEMU's own log, that the fault was done: a trial without it has tried nothing.
+    pub(super) fn did(&self) {
+        if !self.did.swap(true, Ordering::SeqCst) {
+            eprintln!("{DID}");
+        }
+    }
 }
 
 /// Plays QEMU, when that is what this program was started as.
@@ -84,9 +99,14 @@ fn play(real: &Path, fault: &str) -> anyhow::Result<ExitCode> {
         // `--version`, and the accelerator's test boot.
         return Err(command.exec().into());
     }
+    let shared: &'static Shared = Box::leak(Box::default());
+    if fault == "overlay-read-only" {
+        let overlay = sockets.first().map(|(_, path)| path.with_file_name("system.qcow2"));
+        std::fs::set_permissions(overlay.unwrap_or_default(), Permissions::from_mode(0o444))?;
+        shared.did();
+    }
     process::die_with_thread(&mut command);
     let mut child = command.spawn()?;
-    let shared: &'static Shared = Box::leak(Box::default());
     let fault: &'static str = Box::leak(fault.to_owned().into_boxed_str());
     let mut pumps = Vec::new();
     for (channel, path) in sockets {
@@ -164,7 +184,7 @@ fn from_qemu(channel: Channel, from: UnixStream, mut to: &UnixStream, fault: &st
     // After the harness has gone, or was hung up on, QEMU must still be read: a full socket would stop it.
     let mut alive = true;
     if channel == Channel::Com1 {
-        lines::unasked(fault, &mut to);
+        lines::unasked(fault, &mut to, shared);
     }
     if let Ok(mut beside) = to.try_clone() {
         match (channel, fault) {
