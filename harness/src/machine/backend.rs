@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -13,6 +14,7 @@ use super::command_line::{self, Plan};
 use super::confine::{self, Bounds};
 use super::folder::RunFolder;
 use super::libvirt::{Domain, Libvirt};
+use super::qemu_log::QemuLog;
 use super::{QEMU, process};
 use crate::image::Image;
 use crate::outcome::BackendKind;
@@ -78,10 +80,10 @@ pub(super) async fn start(
     let (kill, orders) = mpsc::channel(1);
     let (pid, domain, waiter) = match backend {
         Backend::Qemu => {
-            let child = start_qemu(plan, bounds, log).await?;
+            let (child, log) = start_qemu(plan, bounds, log).await?;
             let pid = child.id().unwrap_or_default();
             timeline.add(Source::Host, Seen::MachineStarted { pid });
-            (pid, None, tokio::spawn(wait_for_child(child, orders, timeline.clone())))
+            (pid, None, tokio::spawn(wait_for_child(child, log, orders, timeline.clone())))
         }
         Backend::Libvirt(libvirt) => {
             let domain = Arc::new(Domain::start(libvirt.clone(), plan, folder.path()).await?);
@@ -93,24 +95,29 @@ pub(super) async fn start(
     Ok(Started { pid, domain, waiter, kill })
 }
 
-async fn start_qemu(plan: &Plan<'_>, bounds: &Bounds, log: &Path) -> anyhow::Result<Child> {
-    let output = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+async fn start_qemu(plan: &Plan<'_>, bounds: &Bounds, log: &Path) -> anyhow::Result<(Child, QemuLog)> {
+    std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let (words, output) = std::io::pipe().context("a pipe for QEMU's words")?;
+    let words = pipe::Receiver::from_owned_fd(words.into()).context("a pipe for QEMU's words")?;
     let mut command = Command::new(QEMU);
     command.args(command_line::arguments(plan));
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     confine::confine(command.as_std_mut(), bounds).context("confining QEMU")?;
-    process::spawn(command)
+    let child = process::spawn(command)
         .await
-        .with_context(|| format!("cannot start {QEMU}; `cargo xtask doctor` tells how to get it"))
+        .with_context(|| format!("cannot start {QEMU}; `cargo xtask doctor` tells how to get it"))?;
+    Ok((child, QemuLog::begin(words, log.to_owned())))
 }
 
-async fn wait_for_child(mut child: Child, mut kill: mpsc::Receiver<Kill>, timeline: Timeline) {
+async fn wait_for_child(mut child: Child, log: QemuLog, mut kill: mpsc::Receiver<Kill>, timeline: Timeline) {
     use std::os::unix::process::ExitStatusExt;
     tokio::select! {
         _ended = child.wait() => {}
         _order_or_dropped = kill.recv() => drop(child.start_kill()),
     }
     let status = child.wait().await.ok();
+    // Whoever hears of the end may read the log.
+    log.end().await;
     let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
     timeline.add(Source::Process, Seen::ProcessExited { code, signal });
 }

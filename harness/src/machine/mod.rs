@@ -23,6 +23,7 @@ pub mod ocr;
 pub mod overlay;
 pub mod port;
 pub mod process;
+mod qemu_log;
 pub mod qmp;
 pub mod screen;
 pub mod tpm;
