@@ -31,7 +31,7 @@ pub struct Findings<'a> {
     pub volume_dirty: Option<bool>,
     /// What is wrong with the overlay itself, below the guest's volume, or with the image below that.
     pub overlay_trouble: Option<&'a str>,
-    /// Whether the guest took a press, by the ACPI registers or by what it did then; `None` when there was no press.
+    /// Whether the ACPI registers showed that the guest took a press; `None` when there was no press.
     pub press_taken: Option<bool>,
     /// Lines on COM1 that were no probe lines, and gaps in their numbering.
     pub probe_lines_damaged: u32,

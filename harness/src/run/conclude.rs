@@ -198,8 +198,8 @@ fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
     record.reasons.push("`cargo insta review` after `cargo xtask test` approves a wanted change".into());
 }
 
-/// `None` without a press. One that a guest woke up on, or that was asked for through libvirt and sent, counts by what the
-/// registers showed: a register that cannot be read shows nothing.
+/// Whether the registers showed that a press was taken, `None` without a press. A register that cannot be read shows
+/// nothing.
 fn press_taken(observations: &[Observation]) -> Option<bool> {
     let pressed = |o: &Observation| matches!(&o.what, Seen::Requested { by, .. } if by == settle::PRESS);
     let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));

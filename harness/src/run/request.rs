@@ -190,7 +190,7 @@ async fn ask(
     machine: &mut Machine,
     timeline: &Timeline,
 ) -> anyhow::Result<()> {
-    if let Some(domain) = machine.domain().cloned().filter(|_| by != RequestMeans::GuestAgentHalt) {
+    if let Some(domain) = machine.domain().cloned() {
         return through_libvirt(by, number, machine, &domain, timeline).await;
     }
     let requested = |by: &str| timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
@@ -199,11 +199,8 @@ async fn ask(
             let base = Some(machine.pm_base);
             button::press(&machine.qmp, base, timeline, number).await.context("pressing the power button")?;
         }
-        RequestMeans::GuestAgent | RequestMeans::GuestAgentHalt => {
-            requested(AGENT);
-            let mode = if by == RequestMeans::GuestAgentHalt { "halt" } else { "powerdown" };
-            machine.agent.shutdown(mode, Duration::from_secs(5)).await.context("asking the guest agent")?;
-        }
+        RequestMeans::GuestAgent => ask_agent("powerdown", number, machine, timeline).await?,
+        RequestMeans::GuestAgentHalt => ask_agent("halt", number, machine, timeline).await?,
         RequestMeans::HardPowerOff => {
             requested(PLUG);
             machine.pull_the_plug().await;
@@ -213,6 +210,12 @@ async fn ask(
         }
     }
     Ok(())
+}
+
+/// `guest-shutdown` in one of its modes.
+async fn ask_agent(mode: &str, number: u32, machine: &Machine, timeline: &Timeline) -> anyhow::Result<()> {
+    timeline.add(Source::Host, Seen::Requested { by: AGENT.into(), number });
+    machine.agent.shutdown(mode, Duration::from_secs(5)).await.context("asking the guest agent")
 }
 
 /// The same by virsh. The call's time and answer, and what libvirt sent to QEMU meanwhile, go to the timeline.
@@ -225,7 +228,9 @@ async fn through_libvirt(
 ) -> anyhow::Result<()> {
     let (name, mode) = match by {
         RequestMeans::AcpiButton => (PRESS, Some(ShutdownMode::Acpi)),
-        RequestMeans::GuestAgent | RequestMeans::GuestAgentHalt => (AGENT, Some(ShutdownMode::Agent)),
+        RequestMeans::GuestAgent => (AGENT, Some(ShutdownMode::Agent)),
+        // No command of virsh's own: it passes the agent's on.
+        RequestMeans::GuestAgentHalt => return ask_agent("halt", number, machine, timeline).await,
         RequestMeans::LibvirtDefault => (DEFAULT, Some(ShutdownMode::Default)),
         RequestMeans::HardPowerOff => (DESTROY, None),
         RequestMeans::DestroyGraceful => (DESTROY_GRACEFUL, None),

@@ -12,10 +12,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::bench::Bench;
-use super::faults::{Fault, Seen};
+use super::faults::{Fault, SETTLED, Seen};
 use super::look;
 use super::provoke::{and_next, judged, said};
-use super::trial::{Trial, tail};
+use super::trial::{Ended, Trial, tail};
 
 /// A file system of its own, as small as wanted; gone when dropped.
 struct Small(PathBuf);
@@ -150,19 +150,24 @@ impl Drop for Broken {
     }
 }
 
-pub(super) fn base_changed(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
-    let trial = Trial::of(bench.place()?, fault.options).with(&["--repeat", "2"]);
+/// A trial in which the image becomes a byte longer when the harness says these words.
+fn image_changes_at(words: &str, bench: &Bench, trial: &Trial) -> anyhow::Result<Ended> {
     let disk = bench.image()?.join("system.qcow2");
     let mut broken = None;
     let ended = trial.run(vec![(
-        "settled; reading",
+        words,
         Box::new(|_| {
             broken = Some(Broken::longer(&disk)?);
             Ok(())
         }),
     )]);
     drop(broken);
-    let ended = ended?;
+    ended
+}
+
+pub(super) fn base_changed(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
+    let trial = Trial::of(bench.place()?, fault.options).with(&["--repeat", "2"]);
+    let ended = image_changes_at(SETTLED, bench, &trial)?;
     let mut seen = judged(&ended, fault);
     let verdicts = look::Records::newest(&ended.place.out).map(|r| r.verdicts()).unwrap_or_default();
     if let Seen::Result { problems, .. } = &mut seen
@@ -175,17 +180,8 @@ pub(super) fn base_changed(bench: &mut Bench, fault: &Fault) -> anyhow::Result<S
 
 pub(super) fn base_changed_below(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
     let trial = Trial::of(bench.place()?, fault.options);
-    let disk = bench.image()?.join("system.qcow2");
-    let mut broken = None;
-    let ended = trial.run(vec![(
-        "asked; waiting",
-        Box::new(|_| {
-            broken = Some(Broken::longer(&disk)?);
-            Ok(())
-        }),
-    )]);
-    drop(broken);
-    and_next(judged(&ended?, fault), &trial)
+    let ended = image_changes_at("asked; waiting", bench, &trial)?;
+    and_next(judged(&ended, fault), &trial)
 }
 
 pub(super) fn image_damaged(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
