@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::diagnose::Diagnosis;
 use crate::image::GuestFamily;
-use crate::outcome::{Cause, Outcome, OutcomeKind, Phase, Verdict};
+use crate::outcome::{Outcome, OutcomeKind, Phase, Verdict};
 use crate::scenario::Expectation;
 use crate::settle::{Reached, Tie};
 
@@ -31,8 +31,8 @@ pub struct Findings<'a> {
     pub volume_dirty: Option<bool>,
     /// What is wrong with the overlay itself, below the guest's volume, or with the image below that.
     pub overlay_trouble: Option<&'a str>,
-    /// Whether the ACPI registers showed that the guest took a press; `None` when there was no press.
-    pub press_taken: Option<bool>,
+    /// Whether a press was made that no ACPI register shows as taken, of a guest that was not seen to be deaf to it.
+    pub press_lost: bool,
     /// Lines on COM1 that were no probe lines, and gaps in their numbering.
     pub probe_lines_damaged: u32,
     /// Factor on every time budget, from `--deadline-scale`.
@@ -90,7 +90,7 @@ pub fn judge(expect: Option<&Expectation>, found: &Findings<'_>) -> Judgement {
     };
     // A press that is lost on its way looks as one that the guest discards: the same silence.
     let silent = found.outcome == &Outcome::StillRunning && !began_to_end;
-    if silent && found.press_taken == Some(false) && expect.cause != Cause::EarlyRequest {
+    if silent && found.press_lost {
         return one(Verdict::Inconclusive, "nothing shows that the guest took the press".to_owned());
     }
     let mut reasons = differences(expect, found);
@@ -156,6 +156,7 @@ fn differences(expect: &Expectation, found: &Findings<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Cause;
     use crate::scenario::{PhaseBudget, Span};
     use crate::timeline::Source;
     use rstest::rstest;
@@ -187,7 +188,7 @@ mod tests {
             dirty: Some(false),
             not_asked: None,
             overlay: None,
-            taken: Some(true),
+            lost: false,
             damaged: 0,
         };
         change(&mut run);
@@ -208,7 +209,7 @@ mod tests {
                 diagnosis: &diagnosis,
                 volume_dirty: run.dirty,
                 overlay_trouble: run.overlay,
-                press_taken: run.taken,
+                press_lost: run.lost,
                 probe_lines_damaged: run.damaged,
                 scale: 1.0,
             },
@@ -227,7 +228,7 @@ mod tests {
         dirty: Option<bool>,
         not_asked: Option<&'static str>,
         overlay: Option<&'static str>,
-        taken: Option<bool>,
+        lost: bool,
         damaged: u32,
     }
 
@@ -261,15 +262,11 @@ mod tests {
     #[case::damaged_lines_excuse_no_late_end(|r: &mut Run| { r.seconds = 11; r.damaged = 9 }, Verdict::Fail)]
     #[case::damaged_overlay(|r: &mut Run| { r.overlay = Some("x"); r.dirty = None }, Verdict::Infra)]
     #[case::press_lost(
-        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.taken = Some(false) },
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.lost = true },
         Verdict::Inconclusive
     )]
-    #[case::press_taken_and_nothing_done(
+    #[case::press_not_lost_and_nothing_done(
         |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request },
-        Verdict::Fail
-    )]
-    #[case::no_press_at_all(
-        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.taken = None },
         Verdict::Fail
     )]
     #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]

@@ -66,7 +66,7 @@ pub(super) fn make_record(
             diagnosis: &diagnosis,
             volume_dirty: damage.volume_dirty,
             overlay_trouble: story.overlay_trouble.as_deref(),
-            press_taken: press_taken(observations),
+            press_lost: press_lost(observations),
             probe_lines_damaged,
             scale: job.deadline_scale,
         },
@@ -198,12 +198,12 @@ fn compare_with_approved(job: &Job, record: &mut ScenarioRecord) {
     record.reasons.push("`cargo insta review` after `cargo xtask test` approves a wanted change".into());
 }
 
-/// Whether the registers showed that a press was taken, `None` without a press. A register that cannot be read shows
-/// nothing.
-fn press_taken(observations: &[Observation]) -> Option<bool> {
+/// Whether a press was made and not seen to be taken. Of a guest that did not listen it is not lost, but in vain; a
+/// register that cannot be read shows nothing.
+fn press_lost(observations: &[Observation]) -> bool {
     let pressed = |o: &Observation| matches!(&o.what, Seen::Requested { by, .. } if by == settle::PRESS);
-    let taken = observations.iter().any(|o| matches!(o.what, Seen::PressTaken));
-    observations.iter().any(pressed).then_some(taken)
+    let Delivery { listening, taken } = delivery(observations);
+    observations.iter().any(pressed) && listening != Some(false) && taken != Some(true)
 }
 
 fn delivery(observations: &[Observation]) -> Delivery {
@@ -272,5 +272,22 @@ mod tests {
         assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], Some("timeout"))]), None);
         assert_eq!(taken(&[asked(1), answered(1, &[settle::PRESS], None)]), None);
         assert_eq!(taken(&[asked(1), refused, asked(2), answered(2, &[settle::PRESS], None)]), None);
+    }
+
+    /// Silence after a press that nobody could have heard tells of the moment; after one that somebody should have
+    /// heard, of nothing.
+    #[test]
+    fn a_press_is_lost_unless_the_guest_took_it_or_was_deaf_to_it() {
+        let asked = Seen::Requested { by: settle::PRESS.into(), number: 1 };
+        let listening = |enabled| Seen::ButtonRegisters { enabled, pending: false };
+        let lost = |seen: &[Seen]| {
+            let at = |what: &Seen| Observation { at_us: 0, source: Source::Qmp, what: what.clone() };
+            press_lost(&seen.iter().map(at).collect::<Vec<_>>())
+        };
+        assert!(lost(&[listening(true), asked.clone()]));
+        assert!(lost(std::slice::from_ref(&asked)), "no register was read");
+        assert!(!lost(&[listening(false), asked.clone()]), "nobody listened");
+        assert!(!lost(&[listening(true), asked, Seen::PressTaken]));
+        assert!(!lost(&[listening(true)]), "nobody pressed");
     }
 }
