@@ -144,7 +144,9 @@ fn the_page_needs_nothing_and_its_filters_and_keys_work() {
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     chromium.call("Emulation.setEmulatedMedia", dark);
     assert_eq!(chromium.look(paper), "rgb(20, 23, 26)");
-    let pressed = "document.getElementById('theme').ariaPressed";
+    // The page is told of it with its next frame.
+    let pressed = "new Promise(seen => requestAnimationFrame(() => requestAnimationFrame(seen)))\
+        .then(() => document.getElementById('theme').ariaPressed)";
     assert_eq!(chromium.look(pressed), "true");
     chromium.open(&page, "");
     assert!(chromium.picture(&shots().join("report-dark.png")) > 10_000);

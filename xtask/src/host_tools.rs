@@ -91,10 +91,7 @@ pub(crate) fn needs() -> Vec<Need> {
     all.push(program("i686-w64-mingw32-gcc", "gcc-mingw-w64-i686", by, By::Test));
     all.push(program("mkfs.fat", "dosfstools", "make FAT volumes for the disk reader's tests", By::Test));
     all.push(program("mcopy", "mtools", "put a loader onto the tests' UEFI discs", By::Test));
-    // Ubuntu's package is a snap; its runners bring Chrome, which is as good.
-    let browsers = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let browser = browsers.iter().find_map(|name| find(name));
-    all.push(need("chromium", browser, "chromium", "test the report in a browser", By::Test));
+    all.push(need("chromium", browser(), "chromium", "test the report in a browser", By::Test));
     // The device, not a package: a container must be given it (`--device /dev/fuse`).
     all.push(file("/dev/fuse", "fuse3", "make NTFS volumes for the disk reader's tests", By::Test));
     // tesseract's folder is named after its version.
@@ -103,6 +100,13 @@ pub(crate) fn needs() -> Vec<Need> {
     let what = "tesseract: kor";
     all.push(need(what, found, "tesseract-ocr-kor", "read the screens of Korean Windows", By::SomeImages));
     all
+}
+
+/// A browser that runs without a screen. Ubuntu's package is a snap; its runners bring Chrome, which is as good.
+pub(crate) fn browser() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+        .iter()
+        .find_map(|name| find(name))
 }
 
 /// The packages that are missing and needed by this and whoever comes before it.

@@ -9,6 +9,26 @@ use crate::guest::registry_facts::RegistryFacts;
 use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::machine::overlay;
 use crate::record::schema::Damage;
+use crate::timeline::{Observation, Seen, Source};
+
+/// What was seen until the outcome was settled, and with it what the guest had written to its serial ports by then and
+/// was read only afterwards. A machine that has ended writes nothing, so such a line is older than the end: it gets
+/// the end's time, and stands before it.
+pub(super) fn with_late_lines(settled: Vec<Observation>, all: &[Observation]) -> Vec<Observation> {
+    let marked = all.iter().position(|o| matches!(o.what, Seen::Settled { .. }));
+    let late = all.get(marked.unwrap_or(all.len())..).unwrap_or_default().iter();
+    let late = late.filter(|o| matches!(o.source, Source::Probe | Source::Console) && !settled.contains(o));
+    let off = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SHUTDOWN");
+    let gone = |o: &Observation| matches!(o.what, Seen::ProcessExited { .. });
+    let end = settled.iter().rposition(off).or_else(|| settled.iter().rposition(gone));
+    let (end, at_us) = end
+        .and_then(|at| settled.get(at).map(|o| (at, o.at_us)))
+        .unwrap_or((settled.len(), settled.last().map_or(0, |o| o.at_us)));
+    let late: Vec<Observation> = late.map(|o| Observation { at_us, ..o.clone() }).collect();
+    let mut told = settled;
+    told.splice(end..end, late);
+    told
+}
 
 /// What a stopped machine's disk says.
 #[derive(Debug, Default)]
@@ -82,4 +102,61 @@ pub(super) async fn read_registry(folder: &Path) -> anyhow::Result<Option<Regist
         Ok(Some(registry))
     };
     tokio::task::spawn_blocking(read).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine, VERSION};
+
+    use super::*;
+    use crate::outcome::Phase;
+    use crate::settle;
+
+    #[test]
+    fn a_line_that_was_read_after_the_end_counts_and_our_own_doing_does_not() {
+        let at = |at_us, source, what| Observation { at_us, source, what };
+        let says = |event| {
+            Seen::Probe(ProbeLine {
+                softoff: VERSION,
+                src: "session".into(),
+                pid: 1,
+                seq: 1,
+                up_ms: 0,
+                event,
+            })
+        };
+        let shutdown = |guest, reason| Seen::QmpEvent {
+            name: "SHUTDOWN".into(),
+            data: json!({ "guest": guest, "reason": reason }),
+        };
+        let asked = Seen::Requested { by: settle::PRESS.into(), number: 1 };
+        let before = vec![
+            at(10, Source::Host, asked),
+            at(20, Source::Probe, says(ProbeEvent::SessionEnding { by: "button".into() })),
+            at(50, Source::Qmp, shutdown(true, "guest-shutdown")),
+            at(60, Source::Host, Seen::Settled { outcome: "powered-off".into() }),
+        ];
+        let mut all = before.clone();
+        all.push(at(70, Source::Probe, says(ProbeEvent::ServicesStopped)));
+        all.push(at(80, Source::Qmp, shutdown(false, "host-qmp-quit")));
+        all.push(at(90, Source::Process, Seen::ProcessExited { code: Some(0), signal: None }));
+        let told = with_late_lines(before.clone(), &all);
+        assert_eq!(told.len(), before.len() + 1);
+        let phases: Vec<_> = settle::phases(&told).into_iter().map(|r| (r.phase, r.after)).collect();
+        let micros = Duration::from_micros;
+        assert_eq!(
+            phases,
+            [
+                (Phase::Request, micros(0)),
+                (Phase::Reacted, micros(10)),
+                (Phase::ServicesStopped, micros(40)),
+                (Phase::PoweredOff, micros(40)),
+            ]
+        );
+        // Nothing came late: nothing is different.
+        assert_eq!(with_late_lines(before.clone(), &before), before);
+    }
 }

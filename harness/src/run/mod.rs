@@ -101,7 +101,7 @@ pub async fn run_scenario(
     // Settled here, before anything is cleaned up: what we do to QEMU from now on is not the guest's doing.
     timeline.add(Source::Host, Seen::Settled { outcome: outcome.kind().to_string() });
     listener(RunEvent::Stage { job: name.clone(), stage: Stage::Finishing });
-    let observations = timeline.snapshot();
+    let mut observations = timeline.snapshot();
 
     let mut damage = Damage::default();
     if let Some((machine, folder)) = booted.as_mut() {
@@ -111,7 +111,11 @@ pub async fn run_scenario(
         }
         machine.clean_up().await;
         // What the guest had written before it ended may have been read only now; what we did to QEMU writes nothing.
-        outcome = settle::to_the_end(outcome, &timeline.snapshot());
+        let all = timeline.snapshot();
+        outcome = settle::to_the_end(outcome, &all);
+        if outcome.ended_the_machine() {
+            observations = after::with_late_lines(observations, &all);
+        }
         let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
         // The guest read from it to its end.
         let changed = job.image.unchanged().err().map(|e| format!("the image changed below the guest: {e}"));

@@ -164,8 +164,9 @@ fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Rep
         // Infra and inconclusive results say nothing of the guest, so nothing would have been shown.
         wrong.push("no run passed: see the records' reasons".into());
     }
-    // Each result has one boot that counted, unless it started warm.
-    let died: u64 = results.iter().map(|r| u64::from(r.boots.saturating_sub(1))).sum();
+    // The last boot of a result counted if it came so far that the guest was ready or could be asked.
+    let came_up = |r: &ScenarioRecord| u32::from(r.boot_ms.is_some() || r.last_phase.is_some());
+    let died: u64 = results.iter().map(|r| u64::from(r.boots.saturating_sub(came_up(r)))).sum();
     let tenth = (samples.len() / 10).max(1);
     let part = |from: usize| samples.get(from..(from + tenth).min(samples.len())).unwrap_or_default();
     let parts = [part(tenth), part(samples.len() / 2), part(samples.len().saturating_sub(tenth))];
@@ -364,6 +365,12 @@ mod tests {
             lines(&bad)
         );
         assert_eq!((bad.boots, bad.boots_that_died), (fine.boots + 2, 2));
+        (results[10].boots, results[10].boot_ms, results[10].last_phase) = (3, None, None);
+        assert_eq!(
+            report(&results, &flat, Duration::from_secs(1)).boots_that_died,
+            5,
+            "three more, none ready"
+        );
         results.iter_mut().for_each(|r| r.verdict = Verdict::Infra);
         assert_eq!(report(&results, &flat, Duration::from_secs(1)).wrong.len(), 1, "nothing was shown");
     }

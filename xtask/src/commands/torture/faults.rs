@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::bench::Bench;
-use super::{harness, resources, shards, storage};
+use super::{harness, hostile, resources, shards, storage};
 
 /// What became of a fault.
 pub(super) enum Seen {
@@ -261,8 +261,19 @@ pub(super) const FAULTS: &[Fault] = &[
     wire("probe-binary", "bytes and escapes between the lines on COM1", WARM, LOST),
     wire("com1-flood", "80 MiB on COM1: 400,000 probe lines, and noise", WARM, LOST),
     wire("console-flood", "80 MiB on the console", WARM, PASS),
-    wire("terminal-escapes", "escapes, titles and <script> wherever COM1 can bring them", WARM, INCONCLUSIVE)
-        .quick(),
+    own(
+        "terminal-escapes",
+        "escapes and <script> on COM1, from the agent, in the registry and on the screen: terminal and page looked at",
+        hostile::words,
+        INCONCLUSIVE,
+    ),
+    own(
+        "console-escapes",
+        "the same on COM1, and of a kernel that dies with such words on COM2",
+        hostile::last_words,
+        INFRA,
+    )
+    .quick(),
     own(
         "overlay-full",
         "the overlay's file system fills after the press",

@@ -23,7 +23,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// Goes on with a run, in the same place.
 pub(super) fn resume(place: &Place, run: &Path) -> anyhow::Result<Ended> {
     let arguments = vec!["run".to_owned(), "--resume".to_owned(), run.display().to_string()];
-    Trial { place: place.clone(), arguments, environment: Vec::new(), before: Vec::new() }.run(vec![])
+    Trial { place: place.clone(), arguments, environment: Vec::new(), before: Vec::new(), terminal: false }
+        .run(vec![])
 }
 
 /// Results that were whole, by their folders: the bytes as they are.

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use softoff_guest_protocol::probe::{ProbeEvent, ProbeLine, VERSION};
 
@@ -36,6 +38,10 @@ pub(super) fn command(line: &[u8], fault: &str, shared: &Shared) -> Passed {
     }
     Passed::On(line.to_vec())
 }
+
+/// A title, a cleared screen, a colour in one C1 character, letters from right to left, and elements of a page that act.
+pub(super) const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}<script>document.title='owned'</script>\
+    <img src='x' onerror=\"console.error('owned')\">";
 
 /// Bytes that are no text.
 fn noise(length: usize) -> Vec<u8> {
@@ -154,10 +160,9 @@ fn com1(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::R
             to.write_all(&noise(300))?;
             to.write_all(b"\n\x00\x1b[2J\x1b]0;owned\x07\n")?;
         }
-        "terminal-escapes" => {
+        "terminal-escapes" | "console-escapes" => {
             shared.did();
-            let escapes = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m<script>alert(1)</script>";
-            let mut trouble = says(escapes, 1, ProbeEvent::Trouble { what: escapes.into() });
+            let mut trouble = says(ESCAPES, 1, ProbeEvent::Trouble { what: ESCAPES.into() });
             to.write_all(&trouble)?;
             trouble.truncate(trouble.len() / 2);
             to.write_all(&trouble)?;
@@ -208,6 +213,15 @@ pub(super) fn claim_when_asked(to: &mut impl Write, shared: &Shared) {
     let _written = to.write_all(&story());
 }
 
+/// A kernel that dies with words of its own choice.
+pub(super) fn panic_when_asked(to: &mut impl Write, shared: &Shared) {
+    while !shared.asked.load(SeqCst) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    shared.did();
+    let _written = writeln!(to, "\nKernel panic - not syncing: {ESCAPES}");
+}
+
 /// A console that says the same thing 1.6 million times.
 pub(super) fn flood_when_asked(to: &mut impl Write, shared: &Shared) {
     while !shared.asked.load(SeqCst) {
@@ -246,6 +260,18 @@ fn agent(line: &[u8], to: &mut impl Write, fault: &str, shared: &Shared) -> io::
             junk.push(b'\n');
             for _ in 0..20 {
                 to.write_all(&junk)?;
+            }
+        }
+        // Behind what a program in the guest printed stands something else.
+        "terminal-escapes" => {
+            let start = line.iter().position(|b| *b == b'{').unwrap_or(0);
+            let mut value: Value =
+                serde_json::from_slice(line.get(start..).unwrap_or_default()).unwrap_or_default();
+            if let Some(out) = value["return"]["out-data"].as_str().and_then(|out| BASE64.decode(out).ok()) {
+                shared.did();
+                let more = [out.as_slice(), ESCAPES.as_bytes(), b"\r\n"].concat();
+                value["return"]["out-data"] = json!(BASE64.encode(more));
+                return writeln!(to, "{value}");
             }
         }
         // What a program in the guest printed becomes something else.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::Value;
 
-use super::trial::{Ended, Trial, leftovers, processes, tail};
+use super::trial::{Ended, SECRET, Trial, leftovers, processes, tail};
 
 /// How long the kernel may take to bring down what was killed.
 const GONE: Duration = Duration::from_secs(5);
@@ -48,6 +48,7 @@ pub(super) fn problems(ended: &Ended, allowed: &[&str]) -> Vec<String> {
     match &records {
         Some(records) => {
             problems.extend(readable(records));
+            problems.extend(secrets(&records.dir));
             for (verdict, outcome, result) in records.results() {
                 if !allowed.contains(&verdict.as_str()) {
                     problems.push(format!("verdict {verdict} ({outcome}): {}", result["reasons"]));
@@ -75,10 +76,34 @@ pub(super) fn words(ended: &Ended) -> Vec<String> {
         problems.push(format!("a panic: {}", tail(&ended.stderr)));
     }
     let raw = |text: &str| text.chars().any(|c| (c.is_control() && c != '\n') || reorders(c));
-    if raw(&ended.stderr) || raw(&String::from_utf8_lossy(&ended.stdout)) {
+    let said = if ended.terminal { without_our_own(&ended.stderr) } else { ended.stderr.clone() };
+    if raw(&said) || raw(&String::from_utf8_lossy(&ended.stdout)) {
         problems.push("a control character on the terminal".into());
     }
     problems
+}
+
+/// What a terminal was sent, without what the harness itself sends there: colours, the cursor upwards, a line cleared,
+/// the rest of the screen cleared, and the carriage return of each. A title, a whole screen cleared or a bell is no
+/// deed of the harness and stays.
+fn without_our_own(said: &str) -> String {
+    let mut rest = said;
+    let mut kept = String::new();
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        kept.push_str(before);
+        let numbers = after.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(after.len());
+        let ours = match after.get(numbers..).unwrap_or_default().chars().next() {
+            Some('m' | 'A' | 'K') => true,
+            Some('J') => matches!(after.get(..numbers), Some("" | "0")),
+            _ => false,
+        };
+        if !ours {
+            kept.push('\u{1b}');
+        }
+        rest = after.get(numbers + usize::from(ours)..).unwrap_or_default();
+    }
+    kept.push_str(rest);
+    kept.replace('\r', "")
 }
 
 /// Unicode's marks, embeddings, overrides and isolates of direction.
@@ -157,6 +182,20 @@ pub(super) fn readable(records: &Records) -> Vec<String> {
     problems
 }
 
+/// Files that hold something of the environment.
+fn secrets(dir: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            problems.extend(secrets(&path));
+        } else if std::fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(SECRET)) {
+            problems.push(format!("{} tells of the environment", path.display()));
+        }
+    }
+    problems
+}
+
 /// Processes and folders that are left; the kernel has a moment to end what was killed.
 pub(super) fn left(tmp: &Path) -> Vec<String> {
     let mut problems = living(tmp);
@@ -227,6 +266,7 @@ mod tests {
                 wall: Duration::from_secs(1),
                 peak_kib: 1,
                 place: Place { tmp, out, cache: None },
+                terminal: false,
             };
             Planted { root, ended, run, timeline: WENT_DOWN.into(), result: "{}".into() }
         }
@@ -257,6 +297,7 @@ mod tests {
     #[case::false_pass(|p: &mut Planted| p.timeline = WENT_DOWN.replace("true", "false"), "no shutdown by the guest")]
     #[case::no_schema(|p: &mut Planted| p.run["results"][0]["phases"] = json!(1), "run.json: ")]
     #[case::cut_result(|p: &mut Planted| p.result = "{\"a\":".into(), "is cut")]
+    #[case::secret(|p: &mut Planted| p.result = json!({ "user": SECRET }).to_string(), "tells of the environment")]
     #[case::cut_timeline(|p: &mut Planted| p.timeline.push_str("\n{\"at"), "cannot be read")]
     #[case::folder(|p: &mut Planted| std::fs::create_dir(p.ended.place.tmp.join("softoff-x")).unwrap(), "left behind")]
     fn what_is_planted_is_seen(#[case] plant: fn(&mut Planted), #[case] told: &str) {
@@ -264,6 +305,16 @@ mod tests {
         plant(&mut planted);
         let problems = planted.problems();
         assert!(problems.iter().any(|problem| problem.contains(told)), "{problems:?}");
+    }
+
+    #[rstest]
+    #[case::progress("\u{1b}[2K\r\u{1b}[1A\u{1b}[32mpass\u{1b}[0m control\r\n\u{1b}[J", "pass control\n")]
+    #[case::title("\u{1b}]0;owned\u{7}x", "\u{1b}]0;owned\u{7}x")]
+    #[case::screen_cleared("\u{1b}[2Jx", "\u{1b}Jx")]
+    #[case::cursor_set("\u{1b}[1;1Hx", "\u{1b}Hx")]
+    #[case::cut("x\u{1b}[12", "x\u{1b}")]
+    fn on_a_terminal_only_our_own_is_taken_out(#[case] said: &str, #[case] kept: &str) {
+        assert_eq!(without_our_own(said), kept);
     }
 
     #[test]

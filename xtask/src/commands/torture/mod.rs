@@ -5,6 +5,7 @@
 mod bench;
 mod faults;
 mod harness;
+mod hostile;
 mod lines;
 mod look;
 mod provoke;

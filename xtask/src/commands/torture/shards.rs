@@ -57,7 +57,13 @@ fn merge(place: Place, shards: [&Place; 2]) -> anyhow::Result<(Ended, Place)> {
     let mut arguments: Vec<String> = ["report", "merge", "--out"].map(str::to_owned).into();
     arguments.push(place.out.display().to_string());
     arguments.extend(shards.map(|shard| shard.out.display().to_string()));
-    let trial = Trial { place: place.clone(), arguments, environment: Vec::new(), before: Vec::new() };
+    let trial = Trial {
+        place: place.clone(),
+        arguments,
+        environment: Vec::new(),
+        before: Vec::new(),
+        terminal: false,
+    };
     Ok((trial.run(vec![])?, place))
 }
 

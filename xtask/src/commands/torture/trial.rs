@@ -1,19 +1,23 @@
 //! One trial: a whole `cargo xtask run` in a process of its own, something done to it on the way, and a look at
 //! everything it leaves.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use softoff_harness::machine::process;
 
 /// A trial that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// Who starts a trial, where, and a password of theirs: no record may hold it.
+pub(super) const SECRET: &str = "torture-told-nobody";
 
 /// The folders of one trial.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub(super) struct Trial {
     pub(super) environment: Vec<(String, String)>,
     /// A program before it, such as `prlimit`, with its arguments.
     pub(super) before: Vec<String>,
+    /// Whether its words go to a terminal, in colour and live, as a person would see them.
+    pub(super) terminal: bool,
 }
 
 /// A harness under way.
@@ -102,6 +108,8 @@ pub(super) struct Ended {
     /// The most memory that the harness had, KiB.
     pub(super) peak_kib: u64,
     pub(super) place: Place,
+    /// Whether it spoke to a terminal.
+    pub(super) terminal: bool,
 }
 
 /// What is done when a line of the harness' own words shows a moment: `None` when it was never seen.
@@ -118,7 +126,7 @@ impl Trial {
         let fixed = ["run", "--jobs", "1", "--accel", "tcg", "--json"];
         let mut arguments: Vec<String> = fixed.iter().chain(options).map(|s| (*s).to_owned()).collect();
         arguments.extend(["--out".to_owned(), place.out.display().to_string()]);
-        Trial { place, arguments, environment: Vec::new(), before: Vec::new() }
+        Trial { place, arguments, environment: Vec::new(), before: Vec::new(), terminal: false }
     }
 
     /// The same with more options.
@@ -137,20 +145,36 @@ impl Trial {
         let (program, rest) = words.split_first().context("nothing to run")?;
         let stdout = tempfile::tempfile()?;
         let mut command = Command::new(program);
-        command.args(rest).env("NO_COLOR", "1").env("CI", "1").env("TMPDIR", &self.place.tmp);
+        command.args(rest).env("TMPDIR", &self.place.tmp);
+        command.envs(["USER", "LOGNAME", "HOSTNAME", "AWS_SECRET_ACCESS_KEY"].map(|name| (name, SECRET)));
+        match self.terminal {
+            true => command.env_remove("NO_COLOR").env_remove("CI").env("TERM", "xterm-256color"),
+            false => command.env("NO_COLOR", "1").env("CI", "1"),
+        };
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if let Some(cache) = &self.place.cache {
             command.env("SOFTOFF_CACHE", cache);
         }
-        command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        let said: Box<dyn Read + Send> = if self.terminal {
+            let size = Winsize { ws_row: 50, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
+            let OpenptyResult { master, slave } = openpty(&size, None)?;
+            command.stdout(slave.try_clone()?).stderr(slave);
+            Box::new(std::fs::File::from(master))
+        } else {
+            let (from, to) = std::io::pipe()?;
+            command.stdout(stdout.try_clone()?).stderr(to);
+            Box::new(from)
+        };
         process::die_with_thread(&mut command);
         let began = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
+        let child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
+        // The last writer's end closes with the harness, not with this.
+        drop(command);
         let pid = Pid::from_raw(i32::try_from(child.id())?);
-        let stderr = child.stderr.take().context("no standard error")?;
         let (say, lines) = channel();
         std::thread::spawn(move || {
-            let mut reader = BufReader::new(stderr);
+            let mut reader = BufReader::new(said);
             let mut line = Vec::new();
             while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
                 if say.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
@@ -160,7 +184,8 @@ impl Trial {
             }
         });
         let living = Living { pid, place: self.place.clone() };
-        Ok(Running { child, living, lines, began, stdout, stderr: String::new(), peak_kib: 0 })
+        let terminal = self.terminal;
+        Ok(Running { child, living, lines, began, stdout, stderr: String::new(), peak_kib: 0, terminal })
     }
 
     /// Runs it to its end; each act is done once, when its words are first seen.
@@ -178,6 +203,7 @@ pub(super) struct Running {
     stdout: std::fs::File,
     stderr: String,
     peak_kib: u64,
+    terminal: bool,
 }
 
 impl Running {
@@ -206,7 +232,6 @@ impl Running {
             bail!("the moment `{words}` never came; the harness said: {}", tail(&self.stderr));
         }
         let mut stdout = Vec::new();
-        use std::io::{Read, Seek};
         self.stdout.rewind()?;
         self.stdout.read_to_end(&mut stdout)?;
         Ok(Ended {
@@ -216,6 +241,7 @@ impl Running {
             wall: self.began.elapsed(),
             peak_kib: self.peak_kib,
             place: self.living.place,
+            terminal: self.terminal,
         })
     }
 }

@@ -191,6 +191,9 @@ fn from_qemu(channel: Channel, from: UnixStream, mut to: &UnixStream, fault: &st
             (Channel::Com1, "probe-claims-off") => {
                 std::thread::spawn(move || lines::claim_when_asked(&mut beside, shared));
             }
+            (Channel::Com2, "console-escapes") => {
+                std::thread::spawn(move || lines::panic_when_asked(&mut beside, shared));
+            }
             (Channel::Com2, "console-flood") => {
                 std::thread::spawn(move || lines::flood_when_asked(&mut beside, shared));
             }
