@@ -218,6 +218,8 @@ pub(super) fn panic_when_asked(to: &mut impl Write, shared: &Shared) {
     while !shared.asked.load(SeqCst) {
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Its programs speak on COM1 first.
+    std::thread::sleep(Duration::from_secs(1));
     shared.did();
     let _written = writeln!(to, "\nKernel panic - not syncing: {ESCAPES}");
 }
