@@ -1,7 +1,7 @@
 //! Scenario definitions (`definitions/*.toml`) and the approved snapshots of their outcomes
 //! (`snapshots/*.snap`).
 //!
-//! The suite in `tests/scenarios.rs` makes one test of each definition; `cargo xtask run` loads the same
+//! The suite in `tests/suite/scenarios.rs` makes one test of each definition; `cargo xtask run` loads the same
 //! files and compares with the same snapshots. [`libvirt`] is what a run through libvirt is held against.
 
 pub mod libvirt;

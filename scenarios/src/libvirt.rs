@@ -1,5 +1,5 @@
 //! What the engine's own libvirt backend is held against: a domain that nobody but virsh touches, with its serial ports
-//! in files. Used by the tests in `tests/libvirt.rs`, and the row `control-vs-peer` of `cargo xtask bench`.
+//! in files. Used by the tests in `tests/suite/libvirt.rs`, and the row `control-vs-peer` of `cargo xtask bench`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

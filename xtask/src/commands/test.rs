@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn every_test_program_is_in_one_of_the_two() {
         let (scenarios, others) = suites(&metadata().unwrap());
-        assert!(scenarios.contains(&"--test=scenarios".to_owned()), "{scenarios:?}");
+        assert!(scenarios.contains(&"--test=suite".to_owned()), "{scenarios:?}");
         assert!(others.contains(&"--test=usage".to_owned()), "{others:?}");
         // One of both would be run twice.
         assert!(scenarios.iter().all(|name| !others.contains(name)), "{scenarios:?} {others:?}");

@@ -1,9 +1,5 @@
 //! Warm starts in real QEMU: the same result as from a cold boot, and a cold boot where a state cannot be used.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +13,8 @@ use softoff_harness::record::schema::StartMode;
 use softoff_harness::run::{Job, Start};
 use softoff_harness::timeline::Seen;
 use softoff_harness::warm::{Missing, WarmStates, stays_cold};
+
+use crate::common;
 
 fn states(dir: &Path, missing: Missing) -> Arc<WarmStates> {
     let qemu = qemu_version(Path::new(QEMU)).expect("QEMU; `cargo xtask doctor` tells how to get it");

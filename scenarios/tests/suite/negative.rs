@@ -1,14 +1,12 @@
 //! Negative controls: runs that must not pass, each for its own reason. Without them a harness that always
 //! says `pass` would look just as green.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::Path;
 
 use rstest::rstest;
 use softoff_harness::outcome::{OutcomeKind, Verdict};
+
+use crate::common;
 
 #[rstest]
 #[case::the_application_answers(

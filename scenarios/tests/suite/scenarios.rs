@@ -1,15 +1,13 @@
 //! One test per definition: boots the reference guest in real QEMU, runs the scenario through the engine,
 //! and compares the normalised record with its snapshot (`cargo insta review` approves a change).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::PathBuf;
 
 use rstest::rstest;
 use softoff_harness::outcome::{SettledBy, Verdict};
 use softoff_harness::record::normal::normalised;
+
+use crate::common;
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +20,7 @@ async fn scenario(#[files("definitions/*.toml")] path: PathBuf) {
     assert_eq!(record.settled_by == Some(SettledBy::Evidence), early, "settled by {:?}", record.settled_by);
     let settings = {
         let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path("../snapshots");
+        settings.set_snapshot_path("../../snapshots");
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings

@@ -1,19 +1,17 @@
 //! Cause against policy: the whole matrix, which takes half an hour. `cargo xtask run --request all` runs the same and
 //! holds itself against the same snapshot.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use softoff_harness::image::GuestFamily;
 use softoff_harness::record::ScenarioRecord;
 use softoff_harness::request_matrix::normalised;
 use softoff_harness::scenario::{Scenario, policies};
 use softoff_scenarios::requests::{MATRIX, expected, snapshot_name};
 
+use crate::common;
+
 fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../snapshots");
+    settings.set_snapshot_path("../../snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings
@@ -30,7 +28,7 @@ async fn under(scenario: &str, policy: &str) -> ScenarioRecord {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "half an hour: cargo test -p softoff-scenarios --test requests -- --ignored"]
+#[ignore = "half an hour: cargo test -p softoff-scenarios --test suite -- requests --ignored"]
 async fn the_whole_matrix() {
     let mut records = Vec::new();
     for scenario in MATRIX {

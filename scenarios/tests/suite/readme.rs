@@ -1,7 +1,5 @@
 //! README.md shows the scenarios, and the probe's modes, as they are.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use arguments::{Behaviour, Mode};
@@ -10,11 +8,11 @@ use softoff_harness::image::GuestFamily;
 use softoff_harness::scenario::Scenario;
 
 // The probe's own reader of its command line: the package itself is one of the guest's, and not linked on the host.
-#[path = "../../images/guest/probe/src/arguments.rs"]
+#[path = "../../../images/guest/probe/src/arguments.rs"]
 #[allow(dead_code, unreachable_pub, reason = "what the probe itself uses of it")]
 mod arguments;
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 #[test]
 fn the_table_in_the_readme_is_that_of_the_definitions() {

@@ -1,8 +1,6 @@
 //! The documented path from its first step, with the real tools: a libvirtd, a domain, `virsh shutdown
 //! --mode acpi`, and what is on the disk afterwards. The engine is not involved.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};

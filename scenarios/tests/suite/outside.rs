@@ -1,14 +1,12 @@
 //! The phases of a guest that has none of our programs, taken from outside: the screen, the agent's channel,
 //! QMP. Tried on a real shutdown whose probe lines are taken out of the timeline.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use softoff_harness::outcome::Phase;
 use softoff_harness::record::read_timeline;
 use softoff_harness::settle::phases;
 use softoff_harness::timeline::{Seen, Source};
+
+use crate::common;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_without_a_probe_shows_its_phases_all_the_same() {

@@ -2,14 +2,12 @@
 //! `scenarios.rs` holds the early ones to their snapshots; here the same scenarios wait, and must give the
 //! same record.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use rstest::rstest;
 use softoff_harness::outcome::{SettledBy, Verdict};
 use softoff_harness::record::normal::normalised;
 use softoff_scenarios::{DECIDED_EARLY, approved, definitions_dir};
+
+use crate::common;
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]

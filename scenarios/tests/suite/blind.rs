@@ -4,17 +4,9 @@
 //!
 //! The seed is random and printed; SOFTOFF_BLIND_SEED repeats it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::indexing_slicing, reason = "an absent key of JSON is null")]
-
-#[path = "blind/draw.rs"]
 mod draw;
-#[path = "blind/evidence.rs"]
 mod evidence;
-#[path = "blind/words.rs"]
 mod words;
-
-mod common;
 
 use std::io::Write;
 use std::path::Path;
@@ -30,6 +22,8 @@ use softoff_harness::outcome::{Cause, OutcomeKind, Verdict};
 use softoff_harness::record::ScenarioRecord;
 use softoff_harness::timeline::{Observation, Seen, Source};
 use softoff_harness::witness;
+
+use crate::common;
 
 const SEED: &str = "SOFTOFF_BLIND_SEED";
 

@@ -1,10 +1,6 @@
 //! The engine's scenarios on domains of a real libvirtd: the same results as through plain QMP, and what is told when
 //! libvirt fails in the middle.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +14,8 @@ use softoff_harness::record::ScenarioRecord;
 use softoff_harness::run::{Job, RunEvent, Stage};
 use softoff_harness::settle::TookEffect;
 use softoff_scenarios::libvirt::{Domain, NAME};
+
+use crate::common;
 
 async fn libvirt() -> Arc<Libvirt> {
     let libvirt = Libvirt::start(Accelerator::Tcg).await;
@@ -91,7 +89,7 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
 /// 5 s; one that took the request is waited for 60 s while the guest stays (QEMU_AGENT_SHUTDOWN_TIMEOUT). It presses then,
 /// each time. `--mode agent` gives up, and presses never.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "five minutes: cargo test -p softoff-scenarios --test through_libvirt -- --ignored"]
+#[ignore = "five minutes: cargo test -p softoff-scenarios --test suite -- through_libvirt --ignored"]
 async fn libvirts_own_requests_do_what_their_definitions_say() {
     const PRESS: &[&str] = &["system_powerdown"];
     let libvirt = libvirt().await;

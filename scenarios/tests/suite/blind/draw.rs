@@ -5,7 +5,7 @@ use fastrand::Rng;
 use softoff_harness::outcome::{Cause, OutcomeKind};
 use softoff_harness::scenario::Scenario;
 
-use crate::words;
+use super::words;
 
 /// What is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

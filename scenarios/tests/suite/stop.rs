@@ -1,9 +1,5 @@
 //! Stopping reference guests that libvirt runs, as an operator would: by the domain's name, and by sockets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,6 +11,8 @@ use softoff_harness::machine::libvirt::{Connection, Libvirt};
 use softoff_harness::outcome::{Cause, OutcomeKind};
 use softoff_harness::scenario::Scenario;
 use softoff_scenarios::libvirt::{Domain, NAME};
+
+use crate::common;
 
 /// From the start to the desktop; 15 to 35 s were seen under TCG, more on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
@@ -139,7 +137,7 @@ async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "two minutes: cargo test -p softoff-scenarios --test stop -- --ignored"]
+#[ignore = "two minutes: cargo test -p softoff-scenarios --test suite -- stop --ignored"]
 async fn a_refused_agents_call_is_told_and_the_wait_goes_on() {
     let (libvirt, _domain) = guest(Some("series/power-button-nothing-in-updates.toml")).await;
     let (report, _) = stopped(&by_name(&libvirt)).await;

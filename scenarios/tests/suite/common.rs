@@ -18,7 +18,6 @@ use tokio::sync::watch;
 
 /// The reference image: from the cache, or built now. The cache's lock keeps parallel test processes from
 /// building it twice.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) fn image() -> Arc<Image> {
     static IMAGE: OnceLock<Arc<Image>> = OnceLock::new();
     let build = || {
@@ -36,20 +35,17 @@ fn gate() -> &'static Gate {
 }
 
 /// A job for the definition at `path`.
-#[allow(dead_code, reason = "each suite compiles this module, and some make their scenarios in code")]
 pub(crate) fn job(path: &Path, without_injection: bool) -> Job {
     job_for(Scenario::load(path).expect("the definition"), without_injection)
 }
 
 /// A job for a scenario.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) fn job_for(scenario: Scenario, without_injection: bool) -> Job {
     Job { without_injection, ..Job::new(Arc::new(scenario), image(), Accelerator::Tcg) }
 }
 
 /// Begins it from a saved state where it can. The suite in `scenarios.rs` boots each definition cold and holds it to its
 /// snapshot; suites that ask something else of the same guests need not boot them again.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) fn warm(job: Job) -> Job {
     static STATES: OnceLock<Arc<WarmStates>> = OnceLock::new();
     let open = || {
@@ -61,19 +57,16 @@ pub(crate) fn warm(job: Job) -> Job {
 }
 
 /// Runs it; the record's files stay in the target folder for a look.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) async fn run(job: &Job) -> ScenarioRecord {
     run_in_folder(job).await.0
 }
 
 /// Runs it, and tells the record's folder as well.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) async fn run_in_folder(job: &Job) -> (ScenarioRecord, PathBuf) {
     run_with(job, Arc::new(|_| {})).await
 }
 
 /// The same with a listener.
-#[allow(dead_code, reason = "as for `job`")]
 pub(crate) async fn run_with(job: &Job, listener: Listener) -> (ScenarioRecord, PathBuf) {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("softoff");
     let store = RunStore::create(&out).expect("a folder for the record");
