@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::condition::{Condition, Proof, Subject};
@@ -30,6 +31,7 @@ use crate::guest::registry_facts::RegistryFacts;
 use crate::image::GuestFamily;
 use crate::inspect::Written;
 use crate::machine::command_line;
+use crate::machine::qmp::QmpError;
 use crate::machine::{Machine, QMP_LIMIT};
 use crate::outcome::{Outcome, SettledBy};
 use crate::pressure::{self, HostPressure, PressureMark};
@@ -207,7 +209,7 @@ async fn tell(
     }
     tokio::time::sleep(job.scenario.request.delay.0).await;
     request::wake(job, machine, timeline, &stage).await?;
-    note_state(machine, timeline).await;
+    note_state(machine, timeline).await?;
     let registry = story.registry.clone();
     let (pid, before) = (machine.pid, PressureMark::now(machine.pid));
     let asking = request::Asking { job, dir, machine, timeline, stage: &stage, registry };
@@ -241,14 +243,17 @@ async fn outcome_now(machine: &Machine, timeline: &Timeline) -> Outcome {
     settle::by_run_state(&timeline.snapshot(), state.as_deref().map_err(ToString::to_string))
 }
 
-/// What the machine is like just before it is asked.
-async fn note_state(machine: &Machine, timeline: &Timeline) {
-    if let Ok(state) = machine.run_state(QMP_LIMIT).await {
-        timeline.add(Source::Qmp, Seen::RunState { state });
+/// What the machine is like just before it is asked. A QEMU that hangs by now need not be asked.
+async fn note_state(machine: &Machine, timeline: &Timeline) -> anyhow::Result<()> {
+    match machine.run_state(QMP_LIMIT).await {
+        Ok(state) => timeline.add(Source::Qmp, Seen::RunState { state }),
+        Err(hangs @ QmpError::Timeout { .. }) => return Err(hangs).context("before the request"),
+        Err(_) => {}
     }
     machine.new_chapter().await;
     let dark = machine.screen_is_dark().await;
     timeline.add(Source::Screen, Seen::Screen { dark });
+    Ok(())
 }
 
 /// Enters and proves every condition; one that silences the agent comes last.
