@@ -145,6 +145,40 @@ mod tests {
     }
 
     #[rstest]
+    #[case::one(&[EvidenceKind::Screen], false, Confidence::Low)]
+    #[case::one_said_twice(&[EvidenceKind::Screen, EvidenceKind::Screen], false, Confidence::Low)]
+    #[case::two(&[EvidenceKind::Screen, EvidenceKind::Qmp], false, Confidence::Medium)]
+    #[case::three(&[EvidenceKind::Screen, EvidenceKind::Qmp, EvidenceKind::Registry], false, Confidence::High)]
+    #[case::the_remedy_helped(&[EvidenceKind::Remedy], false, Confidence::High)]
+    #[case::nothing_was_seen(&[EvidenceKind::Screen, EvidenceKind::Remedy], true, Confidence::Low)]
+    fn kinds_of_evidence_make_it_sure(
+        #[case] kinds: &[EvidenceKind],
+        #[case] by_absence: bool,
+        #[case] sure: Confidence,
+    ) {
+        let mut finding = Finding { by_absence, ..Finding::new(Cause::Malware) };
+        kinds.iter().for_each(|kind| finding.add(*kind, "seen".into()));
+        assert_eq!(confidence(&finding), sure);
+    }
+
+    #[test]
+    fn a_second_cause_is_named_beside_the_first_and_tells_how_long_it_lasts() {
+        let mut both = evidence();
+        both.screens_after = vec!["Shutdown Event Tracker".into()];
+        both.run_state_before = Some("suspended".into());
+        let found = diagnose(&both);
+        let mut named = vec![found.cause];
+        named.extend(&found.also);
+        named.sort_unstable();
+        assert_eq!(named, [Cause::ShutdownEventTracker, Cause::Asleep]);
+        // The dialog waits for a person; update work ends by itself.
+        assert_eq!(lasting(&both), Some(Cause::ShutdownEventTracker));
+        both.run_state_before = Some("running".into());
+        both.screens_after = vec!["Working on updates 80%".into()];
+        assert_eq!((diagnose(&both).cause, lasting(&both)), (Cause::WindowsUpdate, None));
+    }
+
+    #[rstest]
     #[case::nothing_known(|_: &mut Evidence| (), Cause::Unknown)]
     #[case::obeyed(|e: &mut Evidence| e.outcome = OutcomeKind::PoweredOff, Cause::None)]
     #[case::button(|e: &mut Evidence| registry(e).button_action = Some(EffectiveAction { index: 0, layer: Layer::Policy }), Cause::PowerButtonPolicy)]

@@ -8,6 +8,7 @@ use softoff_harness::file_lock::FileLock;
 use softoff_harness::host::HostFingerprint;
 use softoff_harness::record::plan::{self, Plan, PlannedJob};
 use softoff_harness::record::{RunStore, ScenarioRecord, read_run};
+use softoff_harness::report::PAGE;
 use softoff_harness::run::Job;
 use softoff_harness::text::printable;
 
@@ -129,7 +130,9 @@ impl Interrupted {
         }
         let before = read_run(&self.dir).ok();
         let whole = |job: &PlannedJob| found.results.iter().any(|r| r.dir == job.dir);
-        if before.as_ref().is_some_and(|run| !run.interrupted) && now.iter().all(whole) {
+        // One that was killed before its reports were written still owes them.
+        let told = before.as_ref().is_some_and(|run| !run.interrupted) && self.dir.join(PAGE).exists();
+        if told && now.iter().all(whole) {
             let dir = self.dir.display();
             return Err(usage(format!(
                 "nothing of {dir} is left to run; `cargo xtask report {dir}` shows it"

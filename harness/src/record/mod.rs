@@ -156,12 +156,17 @@ pub fn is_plain_name(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
 }
 
-/// Writes to a neighbour and renames, so that a half-written file never has the name.
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
-    let hint = || format!("cannot write {}; is the disk full?", path.display());
-    let partial = path.with_extension("json.part");
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
+    write_whole(path, &bytes)
+}
+
+/// Writes to a neighbour and renames, so that a half-written file never has the name.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let hint = || format!("cannot write {}; is the disk full?", path.display());
+    let mut partial = path.to_owned().into_os_string();
+    partial.push(".part");
     fs::write(&partial, bytes).with_context(hint)?;
     fs::rename(&partial, path).with_context(hint)
 }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::compare::Comparison;
-use crate::record::RunRecord;
+use crate::record::{RunRecord, write_whole};
 use crate::soft_versus_hard;
 pub use nights::nights_svg;
 
@@ -41,15 +41,14 @@ pub const COMPARISON: &str = "comparison.json";
 
 /// Writes all reports into the run's folder and returns the page's path.
 ///
-/// With a `comparison`, it is shown too, and kept beside them.
+/// With a `comparison`, it is shown too, and kept beside them. The page comes last, whole: a run that has it has all.
 ///
 /// # Errors
 /// When a file cannot be written; the record itself is not touched.
 pub fn write_all(dir: &Path, run: &RunRecord, comparison: Option<&Comparison>) -> anyhow::Result<PathBuf> {
     let write = |name: &str, text: String| {
         let path = dir.join(name);
-        std::fs::write(&path, text)
-            .with_context(|| format!("cannot write {}; is the disk full?", path.display()))?;
+        write_whole(&path, text.as_bytes())?;
         anyhow::Ok(path)
     };
     soft_versus_hard::write(dir, run)?;

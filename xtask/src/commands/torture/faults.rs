@@ -314,6 +314,12 @@ pub(super) const FAULTS: &[Fault] = &[
     own("ctrl-c-twice", "Ctrl-C twice: at once", harness::interrupted_twice, PASS),
     own("kill-shard", "one of two shards is killed; merge, --resume, merge", shards::one_killed, PASS)
         .quick(),
+    own(
+        "kill-reporting",
+        "SIGKILL to the harness before it has written its reports, then --resume",
+        harness::killed_reporting,
+        PASS,
+    ),
     own("kill-harness", "SIGKILL to the harness at random moments, then --resume", harness::killed, PASS),
 ];
 

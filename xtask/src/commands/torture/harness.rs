@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use softoff_harness::report::PAGE;
 
 use super::bench::Bench;
 use super::faults::{Fault, Seen};
@@ -34,12 +35,27 @@ fn whole(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     results.filter(|(_, bytes)| serde_json::from_slice::<Value>(bytes).is_ok()).collect()
 }
 
+/// Whether a run has all it will ever have: then nothing is left to go on with, and `--resume` says so.
+fn has_ended(records: &Records) -> bool {
+    let ended = records.run.as_ref().is_some_and(|run| run["interrupted"] == false);
+    ended && records.dir.join(PAGE).exists()
+}
+
 /// Goes on with the newest run and looks whether both results are there, and what was finished is as it was.
 fn goes_on(place: &Place, problems: &mut Vec<String>) -> anyhow::Result<()> {
-    let run = Records::newest(&place.out).context("no run")?.dir;
+    let records = Records::newest(&place.out).context("no run")?;
+    let had_ended = has_ended(&records);
+    let run = records.dir;
     let before = whole(&run);
     let ended = resume(place, &run)?;
-    problems.extend(look::problems(&ended, &["pass"]));
+    if had_ended && (ended.status.code() != Some(2) || !ended.stderr.contains("is left to run")) {
+        problems.push(format!(
+            "nothing was left, and it ended with {}: {}",
+            ended.status,
+            tail(&ended.stderr)
+        ));
+    }
+    problems.extend(if had_ended { look::words(&ended) } else { look::problems(&ended, &["pass"]) });
     let verdicts = Records::newest(&place.out).map(|r| r.verdicts()).unwrap_or_default();
     if verdicts != ["pass", "pass"] {
         problems.push(format!("resumed, and there are {verdicts:?}; it said: {}", tail(&ended.stderr)));
@@ -96,6 +112,25 @@ pub(super) fn interrupted_twice(bench: &mut Bench, _: &Fault) -> anyhow::Result<
     and_next(Seen::Result { said, problems }, &trial)
 }
 
+/// Killed when every result is there and the reports are not: they are still owed.
+pub(super) fn killed_reporting(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
+    let trial = Trial::of(bench.place()?, PAIR);
+    let ended = trial.run(vec![("records: ", Box::new(|living| living.signal(Signal::SIGKILL)))])?;
+    let mut problems = look::words(&ended);
+    problems.extend(look::living(&ended.place.tmp));
+    let records = Records::newest(&ended.place.out).context("no record")?;
+    let had_ended = has_ended(&records);
+    goes_on(&ended.place, &mut problems)?;
+    if !records.dir.join(PAGE).exists() {
+        problems.push("resumed, and there is no page".into());
+    }
+    let said = match had_ended {
+        true => "the page was there already; resumed: refused",
+        false => "no page; resumed: 2 of 2 pass, and the page",
+    };
+    and_next(Seen::Result { said: said.into(), problems }, &trial)
+}
+
 pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
     let whole = match bench.pair {
         Some(pair) => pair,
@@ -103,7 +138,7 @@ pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
     };
     bench.pair = Some(whole);
     let mut problems = Vec::new();
-    let (mut before_plan, mut cut, mut between) = (0, 0, 0);
+    let (mut before_plan, mut cut, mut between, mut after) = (0, 0, 0, 0);
     for number in 1..=bench.moments {
         let trial = Trial::of(bench.place()?, PAIR);
         let moment = whole.mul_f64(bench.rng.f64());
@@ -122,7 +157,11 @@ pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
             Some(records) => {
                 wrong.extend(look::readable(&records));
                 let unfinished = softoff_harness::record::unfinished(&records.dir).len();
-                *(if unfinished > 0 { &mut cut } else { &mut between }) += 1;
+                *match (unfinished > 0, has_ended(&records)) {
+                    (true, _) => &mut cut,
+                    (false, true) => &mut after,
+                    (false, false) => &mut between,
+                } += 1;
                 goes_on(&ended.place, &mut wrong)?;
             }
         }
@@ -130,7 +169,7 @@ pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
         problems.extend(wrong.into_iter().map(|problem| format!("{at}: {problem}")));
     }
     let said = format!(
-        "{} moments: {cut} within a scenario, {between} between or after, {before_plan} before the plan; all resumed",
+        "{} moments: {cut} within a scenario, {between} between, {before_plan} before the plan; all resumed; {after} after the end: refused",
         bench.moments
     );
     Ok(Seen::Result { said, problems })
