@@ -348,8 +348,7 @@ pub fn tie(observations: &[Observation], asked: RequestMeans) -> Tie {
     let began = |o: &&Observation| {
         let ends =
             |line: &ProbeLine| matches!(line.event, ProbeEvent::VolumeUnmounted | ProbeEvent::PoweringOff);
-        matches!(&o.what, Seen::Probe(line) if ends(line))
-            || shows(&o.what).is_some_and(|p| p > Phase::Request)
+        matches!(&o.what, Seen::Probe(line) if ends(line)) || shows(&o.what).is_some()
     };
     if let Some(early) = before.iter().find(began) {
         return Tie::Loose(format!("the guest's shutdown began before the request ({})", early.what.brief()));

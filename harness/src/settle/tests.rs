@@ -62,9 +62,18 @@ fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
 #[case::plug_pulled_and_another_signal(vec![asked(PLUG), qmp("SHUTDOWN", json!({"guest": false, "reason": "host-signal"}))], "host-failed")]
 #[case::plug_pulled_and_nobody_knows(vec![asked(PLUG), Seen::ProcessExited { code: None, signal: None }], "host-failed")]
 #[case::told_to_quit(vec![asked(QUIT), qmp("SHUTDOWN", json!({"guest": false, "reason": "host-qmp-quit"}))], "host-killed")]
+#[case::told_to_quit_and_failed(vec![asked(QUIT), qmp("SHUTDOWN", json!({"guest": false, "reason": "host-error"}))], "host-failed")]
+#[case::told_to_quit_and_was_down_already(vec![asked(QUIT), off()], "powered-off")]
+#[case::told_to_quit_with_a_code(vec![asked(QUIT), Seen::ProcessExited { code: Some(1), signal: None }], "host-failed")]
+#[case::destroyed_and_nobody_knows(vec![asked(DESTROY), Seen::ProcessExited { code: None, signal: None }], "host-killed")]
+#[case::destroyed_the_hard_way(vec![asked(DESTROY_GRACEFUL), Seen::ProcessExited { code: None, signal: Some(9) }], "host-killed")]
+#[case::hypervisor_gone(vec![asked("x"), Seen::HypervisorGone { what: "libvirtd".into() }, off()], "host-failed")]
 #[case::plug_pulled_too_late(vec![asked(PLUG), off(), Seen::ProcessExited { code: None, signal: Some(9) }], "powered-off")]
 #[case::disk_full(vec![asked("x"), qmp("BLOCK_IO_ERROR", json!({"action": "stop", "reason": "No space left"}))], "host-failed")]
+#[case::disk_error_that_the_guest_is_told(vec![asked("x"), qmp("BLOCK_IO_ERROR", json!({"action": "report"})), off()], "powered-off")]
 #[case::asleep(vec![asked("x"), qmp("SUSPEND", json!(null))], "suspended")]
+#[case::asleep_and_pressed(vec![asked("x"), qmp("SUSPEND", json!(null)), qmp("POWERDOWN", json!(null))], "suspended")]
+#[case::pressed(vec![asked("x"), qmp("POWERDOWN", json!(null))], "still-running")]
 #[case::woken(vec![asked("x"), qmp("SUSPEND", json!(null)), qmp("WAKEUP", json!(null))], "still-running")]
 #[case::claims_only(vec![asked("x"), probe(ProbeEvent::PoweringOff)], "still-running")]
 #[case::nothing(vec![asked("x")], "still-running")]
@@ -81,6 +90,31 @@ fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
 )]
 fn outcomes_follow_from_events(#[case] seen: Vec<Seen>, #[case] outcome: &str) {
     assert_eq!(at_deadline(&timeline(seen)).kind().to_string(), outcome);
+}
+
+#[rstest]
+#[case::signal(vec![Seen::ProcessExited { code: None, signal: Some(11) }], "QEMU was killed by signal 11")]
+#[case::code(vec![Seen::ProcessExited { code: Some(3), signal: None }], "QEMU ended with exit code 3")]
+#[case::untold(vec![Seen::ProcessExited { code: None, signal: None }], "QEMU ended")]
+#[case::kernel(vec![Seen::ConsolePanic { line: "Kernel panic - x".into() }], "Kernel panic - x")]
+#[case::event(vec![qmp("GUEST_PANICKED", json!({}))], "QMP GUEST_PANICKED")]
+fn a_failure_says_what_was_seen(#[case] seen: Vec<Seen>, #[case] said: &str) {
+    let told = match at_deadline(&timeline(seen)) {
+        Outcome::HostFailed { what } => what,
+        Outcome::Crashed { evidence } => evidence,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told, said);
+}
+
+#[tokio::test]
+async fn the_wait_ends_with_the_machine_and_not_before() {
+    let timeline = Timeline::start();
+    timeline.add(Source::Host, asked("x"));
+    let waits = tokio::time::timeout(Duration::from_millis(50), until_settled(&timeline));
+    assert!(waits.await.is_err());
+    timeline.add(Source::Qmp, off());
+    assert_eq!(until_settled(&timeline).await, Outcome::PoweredOff);
 }
 
 #[rstest]
@@ -129,6 +163,13 @@ fn hibernating_is_no_phase_of_powering_off() {
 }
 
 #[test]
+fn a_second_request_is_no_phase_and_a_restart_no_power_off() {
+    let restart = qmp("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"}));
+    let reached = phases(&timeline(vec![asked("x"), asked("x"), restart]));
+    assert_eq!(reached.iter().map(|r| r.phase).collect::<Vec<_>>(), [Phase::Request]);
+}
+
+#[test]
 fn without_a_request_there_are_no_phases() {
     assert_eq!(phases(&timeline(vec![ending("button"), off()])), []);
 }
@@ -143,6 +184,12 @@ fn without_a_request_there_are_no_phases() {
 #[case::before_it_was_asked(vec![off()], false)]
 #[case::began_before(vec![ending("button"), asked("x"), Seen::PressTaken, off()], false)]
 #[case::by_itself(vec![asked("x"), Seen::PressTaken, ending("timer"), off()], false)]
+#[case::by_itself_although_both_were_asked(
+    vec![asked("system_powerdown"), Seen::PressTaken, asked("guest-shutdown"), ending("timer"), off()],
+    false
+)]
+#[case::by_libvirts_choice(vec![asked(DEFAULT), Seen::PressTaken, ending("button"), off()], true)]
+#[case::a_session_that_says_button_is_no_press(vec![asked("system_powerdown"), ending("button"), off()], false)]
 #[case::at_that_moment_by_chance(vec![asked("x"), off()], false)]
 fn an_end_must_be_tied_to_the_request(#[case] seen: Vec<Seen>, #[case] tied: bool) {
     assert_eq!(matches!(tie(&timeline(seen), RequestMeans::AcpiButton), Tie::Tied(_)), tied);
@@ -171,6 +218,15 @@ fn phases_of_a_guest_without_a_probe_come_from_screen_and_channel() {
         [(Phase::Request, 0), (Phase::Reacted, 200), (Phase::ServicesStopped, 400), (Phase::PoweredOff, 500)];
     assert_eq!(told(&timeline(seen.clone())), outside);
     assert_eq!(told(&timeline(booting)), [(Phase::Request, 0)]);
+    // Falling asleep darkens the screen and may close the channel; other ports close, too.
+    for sleep in ["SUSPEND", "SUSPEND_DISK"] {
+        let mut asleep = seen.clone();
+        asleep.insert(3, qmp(sleep, json!(null)));
+        asleep.truncate(asleep.len() - 1);
+        assert_eq!(told(&timeline(asleep)), [(Phase::Request, 0)], "{sleep}");
+    }
+    let other = vec![Seen::Ready, asked("system_powerdown"), qmp("NEWS", json!({"open": false}))];
+    assert_eq!(told(&timeline(other)), [(Phase::Request, 0)]);
     // A guest that speaks is believed about its phases, not its screen.
     let mut speaking = seen;
     speaking.insert(0, probe(ProbeEvent::SessionEnded));
@@ -191,6 +247,10 @@ fn a_sleeper_that_nothing_woke_did_nothing_to_tie() {
         vec![qmp("SUSPEND_DISK", json!(null)), off(), state("shutdown"), asked("system_powerdown")];
     assert!(tied(hibernated.clone()));
     assert!(!tied(hibernated.into_iter().skip(1).collect()), "it had powered off before it was asked");
+    // The end was not told, or it woke up since.
+    let to_disk = qmp("SUSPEND_DISK", json!(null));
+    assert!(tied(vec![to_disk.clone(), state("shutdown"), asked("system_powerdown")]));
+    assert!(!tied(vec![to_disk, state("running"), asked("system_powerdown")]));
     let gone = Seen::ProcessExited { code: None, signal: None };
     let ended = vec![qmp("SUSPEND_DISK", json!(null)), off(), gone, asked("system_powerdown")];
     assert!(tied(ended.clone()), "libvirt ends its QEMU");
