@@ -221,7 +221,34 @@ display_as_serialized!(OutcomeKind, SettledBy, Phase, Cause, Verdict, RequestMea
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+
+    #[rstest]
+    #[case(Outcome::PoweredOff, true)]
+    #[case(Outcome::Hibernated, true)]
+    #[case(Outcome::HostKilled, true)]
+    #[case(Outcome::Suspended, false)]
+    #[case(Outcome::Rebooted, false)]
+    #[case(Outcome::Crashed { evidence: String::new() }, false)]
+    #[case(Outcome::StillRunning, false)]
+    #[case(Outcome::HostFailed { what: String::new() }, false)]
+    fn only_some_ends_leave_a_disk_as_the_guest_left_it(#[case] outcome: Outcome, #[case] ended: bool) {
+        assert_eq!(outcome.ended_the_machine(), ended);
+    }
+
+    /// Hard, the agent's, libvirt's alone.
+    #[rstest]
+    #[case(RequestMeans::AcpiButton, [false, false, false])]
+    #[case(RequestMeans::GuestAgent, [false, true, false])]
+    #[case(RequestMeans::GuestAgentHalt, [false, true, false])]
+    #[case(RequestMeans::LibvirtDefault, [false, false, true])]
+    #[case(RequestMeans::HardPowerOff, [true, false, false])]
+    #[case(RequestMeans::DestroyGraceful, [true, false, true])]
+    fn requests_are_of_one_kind_each(#[case] means: RequestMeans, #[case] kinds: [bool; 3]) {
+        assert_eq!([means.is_hard(), means.is_agent(), means.needs_libvirt()], kinds);
+    }
 
     #[test]
     fn names_are_the_design_words() {

@@ -176,6 +176,10 @@ mod tests {
 
     /// A passing run, changed by `change`, judged.
     fn judged(change: impl FnOnce(&mut Run)) -> Judgement {
+        judged_against(&expectation(), change)
+    }
+
+    fn judged_against(expect: &Expectation, change: impl FnOnce(&mut Run)) -> Judgement {
         let mut run = Run {
             family: GuestFamily::Reference,
             outcome: Outcome::PoweredOff,
@@ -197,7 +201,7 @@ mod tests {
         let diagnosis =
             Diagnosis { cause: run.cause, confidence: None, also: vec![], evidence: vec![], lacks: vec![] };
         judge(
-            Some(&expectation()),
+            Some(expect),
             &Findings {
                 family: run.family,
                 not_asked: run.not_asked,
@@ -237,6 +241,28 @@ mod tests {
         assert_eq!(judged(|_| {}), Judgement { verdict: Verdict::Pass, reasons: vec![] });
     }
 
+    #[test]
+    fn the_whole_budget_may_be_used() {
+        assert_eq!(judged(|r| r.seconds = 10).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_crash_of_the_reference_guest_passes_only_where_it_is_what_was_asked_for() {
+        let expect = Expectation {
+            outcome: OutcomeKind::Crashed,
+            last_phase: Phase::Request,
+            cause: Cause::Unknown,
+            volume_dirty: None,
+            within: PhaseBudget::default(),
+        };
+        let crashed = |run: &mut Run| {
+            run.outcome = Outcome::Crashed { evidence: "x".into() };
+            (run.last, run.cause) = (Phase::Request, Cause::Unknown);
+        };
+        assert_eq!(judged_against(&expect, crashed).verdict, Verdict::Pass);
+        assert_eq!(judged(crashed).verdict, Verdict::Infra);
+    }
+
     #[rstest]
     #[case::other_outcome(|r: &mut Run| r.outcome = Outcome::StillRunning, Verdict::Fail)]
     #[case::rebooted(|r: &mut Run| r.outcome = Outcome::Rebooted, Verdict::Fail)]
@@ -267,6 +293,14 @@ mod tests {
     )]
     #[case::press_not_lost_and_nothing_done(
         |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request },
+        Verdict::Fail
+    )]
+    #[case::stayed_without_a_sign_and_not_tied(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Request; r.tie = Tie::Loose("x".into()) },
+        Verdict::Fail
+    )]
+    #[case::it_reacted_so_no_press_was_lost(
+        |r: &mut Run| { r.outcome = Outcome::StillRunning; r.last = Phase::Reacted; r.lost = true },
         Verdict::Fail
     )]
     #[case::never_asked(|r: &mut Run| r.not_asked = Some("x"), Verdict::Inconclusive)]
