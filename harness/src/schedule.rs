@@ -160,10 +160,23 @@ pub struct Gate {
     places: Places,
 }
 
+/// A machine's room and its place to work, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
 impl Gate {
     /// A gate before this host, as it is now.
     pub fn new(machines: Machines) -> Gate {
         Gate { places: Places::of(machines, Host::now()) }
+    }
+
+    /// Waits for room for a machine that the caller starts and ends by itself; `None` when the host shuts down.
+    pub async fn enter(&self, expected_mib: u64) -> Option<Place> {
+        let (mut held, work) = self.places.take(expected_mib).await?;
+        held.push(work);
+        Some(Place { _held: held })
     }
 
     /// Waits for room, then runs the job. `expected_mib`: what its machine will take, see [`memory_mib`]. `entered` is

@@ -138,6 +138,13 @@ impl Interrupted {
                 "nothing of {dir} is left to run; `cargo xtask report {dir}` shows it"
             )));
         }
+        // A page of before would say that all was told, once the record is whole.
+        if let Err(error) = std::fs::remove_file(self.dir.join(PAGE))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            let what = format!("removing the old page of {}", self.dir.display());
+            return Err(anyhow::Error::new(error).context(what).into());
+        }
         let planned = found.results.iter().filter(|r| now.iter().any(|job| job.dir == r.dir)).count();
         eprintln!("going on with {}: {planned} of {} are finished", self.dir.display(), now.len());
         Ok(Work {

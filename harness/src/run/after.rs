@@ -9,25 +9,27 @@ use crate::guest::registry_facts::RegistryFacts;
 use crate::inspect::{Evaluation, Inspection, Written, evaluation, inspect, is_evaluation};
 use crate::machine::overlay;
 use crate::record::schema::Damage;
+use crate::settle::last_boot;
 use crate::timeline::{Observation, Seen, Source};
 
 /// What was seen until the outcome was settled, and with it what the guest had written to its serial ports by then and
-/// was read only afterwards. A machine that has ended writes nothing, so such a line is older than the end: it gets
-/// the end's time, and stands before it.
-pub(super) fn with_late_lines(settled: Vec<Observation>, all: &[Observation]) -> Vec<Observation> {
-    let marked = all.iter().position(|o| matches!(o.what, Seen::Settled { .. }));
-    let late = all.get(marked.unwrap_or(all.len())..).unwrap_or_default().iter();
-    let late = late.filter(|o| matches!(o.source, Source::Probe | Source::Console) && !settled.contains(o));
+/// was read only afterwards. A machine that has ended writes nothing, so a line behind its end is older than that: it
+/// gets the end's time, and stands before it. QEMU stamps the end itself, a line is stamped when it is read.
+pub(super) fn with_late_lines(settled: &[Observation], all: &[Observation]) -> Vec<Observation> {
+    let first = settled.len() - last_boot(settled).len();
+    let find =
+        |is: &dyn Fn(&Observation) -> bool| settled.iter().skip(first).position(is).map(|at| first + at);
     let off = |o: &Observation| matches!(&o.what, Seen::QmpEvent { name, .. } if name == "SHUTDOWN");
     let gone = |o: &Observation| matches!(o.what, Seen::ProcessExited { .. });
-    let end = settled.iter().rposition(off).or_else(|| settled.iter().rposition(gone));
-    let (end, at_us) = end
-        .and_then(|at| settled.get(at).map(|o| (at, o.at_us)))
-        .unwrap_or((settled.len(), settled.last().map_or(0, |o| o.at_us)));
-    let late: Vec<Observation> = late.map(|o| Observation { at_us, ..o.clone() }).collect();
-    let mut told = settled;
-    told.splice(end..end, late);
-    told
+    let Some(end) = find(&off).or_else(|| find(&gone)) else { return settled.to_vec() };
+    let (before, after) = settled.split_at(end);
+    let Some(at_us) = after.first().map(|o| o.at_us) else { return settled.to_vec() };
+    let written = |o: &&Observation| matches!(o.source, Source::Probe | Source::Console);
+    // The end is in both, at the same place but for what came before it.
+    let late = all.iter().filter(|o| o.at_us >= at_us).filter(written);
+    let late = late.map(|o| Observation { at_us, ..o.clone() });
+    let before = before.iter().filter(|o| o.at_us < at_us || !written(o)).cloned();
+    before.chain(late).chain(after.iter().filter(|o| !written(o)).cloned()).collect()
 }
 
 /// What a stopped machine's disk says.
@@ -137,13 +139,15 @@ mod tests {
             at(10, Source::Host, asked),
             at(20, Source::Probe, says(ProbeEvent::SessionEnding { by: "button".into() })),
             at(50, Source::Qmp, shutdown(true, "guest-shutdown")),
+            at(55, Source::Probe, says(ProbeEvent::SessionEnded)),
+            at(58, Source::Qmp, shutdown(false, "host-signal")),
             at(60, Source::Host, Seen::Settled { outcome: "powered-off".into() }),
         ];
         let mut all = before.clone();
         all.push(at(70, Source::Probe, says(ProbeEvent::ServicesStopped)));
         all.push(at(80, Source::Qmp, shutdown(false, "host-qmp-quit")));
         all.push(at(90, Source::Process, Seen::ProcessExited { code: Some(0), signal: None }));
-        let told = with_late_lines(before.clone(), &all);
+        let told = with_late_lines(&before, &all);
         assert_eq!(told.len(), before.len() + 1);
         let phases: Vec<_> = settle::phases(&told).into_iter().map(|r| (r.phase, r.after)).collect();
         let micros = Duration::from_micros;
@@ -152,11 +156,15 @@ mod tests {
             [
                 (Phase::Request, micros(0)),
                 (Phase::Reacted, micros(10)),
+                (Phase::SessionEnded, micros(40)),
                 (Phase::ServicesStopped, micros(40)),
                 (Phase::PoweredOff, micros(40)),
             ]
         );
-        // Nothing came late: nothing is different.
-        assert_eq!(with_late_lines(before.clone(), &before), before);
+        // Nothing came late, or nothing ended: nothing is different.
+        let in_time: Vec<_> = before.iter().filter(|o| o.at_us != 55).cloned().collect();
+        assert_eq!(with_late_lines(&in_time, &in_time), in_time);
+        let runs: Vec<_> = before.iter().take(2).cloned().collect();
+        assert_eq!(with_late_lines(&runs, &all), runs);
     }
 }

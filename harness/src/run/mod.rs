@@ -116,7 +116,7 @@ pub async fn run_scenario(
         let all = timeline.snapshot();
         outcome = settle::to_the_end(outcome, &all);
         if outcome.ended_the_machine() {
-            observations = after::with_late_lines(observations, &all);
+            observations = after::with_late_lines(&observations, &all);
         }
         let disk = after::read_disk(folder.path(), Written::from_timeline(&observations)).await;
         // The guest read from it to its end.

@@ -12,7 +12,7 @@ use softoff_harness::record::schema::SCHEMA;
 use softoff_harness::record::{RUN_JSON, RunRecord, RunStore, ScenarioRecord};
 use softoff_harness::run::{Job, Listener, Start};
 use softoff_harness::scenario::Scenario;
-use softoff_harness::schedule::{self, Gate, Machines};
+use softoff_harness::schedule::{self, Gate, Machines, Place};
 use softoff_harness::warm::{Missing, STATES_LIMIT, WarmStates};
 use tokio::sync::watch;
 
@@ -33,6 +33,14 @@ fn gate() -> &'static Gate {
     static GATE: OnceLock<Gate> = OnceLock::new();
     GATE.get_or_init(|| Gate::new(Machines::Auto))
 }
+
+/// A place for a guest that a test starts by itself.
+pub(crate) async fn place() -> Place {
+    gate().enter(GUEST_MIB).await.expect("the gate is open")
+}
+
+/// What such a guest takes: its own 1024 MiB, and QEMU's.
+const GUEST_MIB: u64 = 1400;
 
 /// A job for the definition at `path`.
 pub(crate) fn job(path: &Path, without_injection: bool) -> Job {

@@ -13,6 +13,8 @@ use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::libvirt::{Events, Libvirt, Traces};
 use softoff_scenarios::libvirt::{Domain, NAME};
 
+use crate::common;
+
 /// From the start to the desktop. 15 to 35 s were seen under TCG; two boots at once on a busy host need more.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
@@ -130,12 +132,14 @@ async fn end_by(words: &[&str]) -> End {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn virsh_shutdown_by_acpi_is_a_soft_shutdown() {
+    let _place = common::place().await;
     let end = end_by(&["shutdown", "--mode", "acpi"]).await;
     assert_eq!(end.objections(), [""; 0], "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn virsh_destroy_is_not_mistaken_for_one() {
+    let _place = common::place().await;
     let end = end_by(&["destroy"]).await;
     assert_eq!(end.state, "shut off (destroyed)");
     // QEMU obeys SIGTERM, so libvirt tells a `Shutdown` here too: only its detail (`after host request`)
@@ -162,9 +166,10 @@ async fn nothing_is_left_of_a_failed_or_killed_test() {
     if let Some(role) = std::env::var_os(ROLE) {
         return be_a_broken_test(role == "fails").await;
     }
+    let _place = common::place().await;
     for role in ["fails", "is-killed"] {
         let mut test = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "nothing_is_left_of_a_failed_or_killed_test", "--nocapture"])
+            .args(["--exact", "libvirt::nothing_is_left_of_a_failed_or_killed_test", "--nocapture"])
             .env(ROLE, role)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

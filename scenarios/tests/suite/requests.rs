@@ -28,7 +28,7 @@ async fn under(scenario: &str, policy: &str) -> ScenarioRecord {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "half an hour: cargo test -p softoff-scenarios --test suite -- requests --ignored"]
+#[ignore = "half an hour: cargo test -p softoff-scenarios --test suite -- requests:: --ignored"]
 async fn the_whole_matrix() {
     let mut records = Vec::new();
     for scenario in MATRIX {

@@ -69,6 +69,7 @@ fn agent_socket(libvirt: &Libvirt) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_obeys_goes_down_and_a_held_agent_socket_is_told() {
+    let _place = common::place().await;
     let (libvirt, domain) = guest(None).await;
     // libvirt holds the agent's socket: whoever comes second is told so, and not kept waiting.
     let reach = Reach::Sockets { qmp: domain.qmp(), qga: Some(agent_socket(&libvirt)) };
@@ -85,6 +86,7 @@ async fn a_guest_that_obeys_goes_down_and_a_held_agent_socket_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_discards_the_press_is_told_with_its_cause_and_the_agent_helps() {
+    let _place = common::place().await;
     let (libvirt, _domain) = guest(Some("definitions/power-button-nothing.toml")).await;
     let (report, _) = stopped(&StopJob { agent: false, ..by_name(&libvirt) }).await;
     assert_eq!(report.outcome.kind(), OutcomeKind::StillRunning);
@@ -100,6 +102,7 @@ async fn a_guest_that_discards_the_press_is_told_with_its_cause_and_the_agent_he
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_work_is_waited_for_as_long_as_it_gets_on() {
+    let _place = common::place().await;
     let (libvirt, _domain) = guest(Some("series/windows-update-20.toml")).await;
     // Shorter than the work: only its progress keeps the wait alive.
     let (report, events) = stopped(&StopJob { patience: Duration::from_secs(5), ..by_name(&libvirt) }).await;
@@ -111,6 +114,7 @@ async fn update_work_is_waited_for_as_long_as_it_gets_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plug_is_pulled_only_when_told_to_and_its_cost_is_told_first() {
+    let _place = common::place().await;
     let (libvirt, _domain) = guest(Some("definitions/windows-update-exceeds-grace.toml")).await;
     let job = StopJob { force_after: Some(Duration::from_secs(15)), ..by_name(&libvirt) };
     let (report, events) = stopped(&job).await;
@@ -126,6 +130,7 @@ async fn the_plug_is_pulled_only_when_told_to_and_its_cost_is_told_first() {
 /// after a minute and says that it failed. The plug's time counts meanwhile, and without one the wait goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock() {
+    let _place = common::place().await;
     const UPDATES: &str = "series/power-button-nothing-in-updates.toml";
     let (libvirt, _domain) = guest(Some(UPDATES)).await;
     let job = StopJob { force_after: Some(Duration::from_secs(30)), ..by_name(&libvirt) };
@@ -137,8 +142,9 @@ async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "two minutes: cargo test -p softoff-scenarios --test suite -- stop --ignored"]
+#[ignore = "two minutes: cargo test -p softoff-scenarios --test suite -- stop:: --ignored"]
 async fn a_refused_agents_call_is_told_and_the_wait_goes_on() {
+    let _place = common::place().await;
     let (libvirt, _domain) = guest(Some("series/power-button-nothing-in-updates.toml")).await;
     let (report, _) = stopped(&by_name(&libvirt)).await;
     assert_eq!((report.outcome.kind(), report.gave_up), (OutcomeKind::PoweredOff, None));

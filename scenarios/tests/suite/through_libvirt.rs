@@ -89,7 +89,7 @@ async fn through_libvirt_the_results_are_the_same_and_a_press_is_one_command() {
 /// 5 s; one that took the request is waited for 60 s while the guest stays (QEMU_AGENT_SHUTDOWN_TIMEOUT). It presses then,
 /// each time. `--mode agent` gives up, and presses never.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "five minutes: cargo test -p softoff-scenarios --test suite -- through_libvirt --ignored"]
+#[ignore = "five minutes: cargo test -p softoff-scenarios --test suite -- through_libvirt:: --ignored"]
 async fn libvirts_own_requests_do_what_their_definitions_say() {
     const PRESS: &[&str] = &["system_powerdown"];
     let libvirt = libvirt().await;
@@ -186,6 +186,7 @@ async fn closed_door() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_that_was_renamed_is_not_found_and_one_that_runs_cannot_be_renamed() {
+    let _place = common::place().await;
     let libvirt = libvirt().await;
     let image = common::image();
     let domain =

@@ -263,7 +263,7 @@ pub(super) const FAULTS: &[Fault] = &[
     wire("console-flood", "80 MiB on the console", WARM, PASS),
     own(
         "terminal-escapes",
-        "escapes and <script> on COM1, from the agent, in the registry and on the screen: terminal and page looked at",
+        "escapes and <script> on COM1, from the agent and in the registry: terminal and page looked at",
         hostile::words,
         INCONCLUSIVE,
     ),

@@ -13,7 +13,7 @@ use super::bench::Bench;
 use super::faults::{Fault, Seen};
 use super::look::{self, Records};
 use super::provoke::and_next;
-use super::trial::{Ended, Place, Trial, tail};
+use super::trial::{Act, Ended, Place, Trial, tail};
 
 /// Two scenarios in a row: one may be finished when the other is cut.
 const PAIR: &[&str] = &["--scenario", "control", "--start", "warm", "--repeat", "2"];
@@ -23,9 +23,12 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// Goes on with a run, in the same place.
 pub(super) fn resume(place: &Place, run: &Path) -> anyhow::Result<Ended> {
+    resuming(place, run).run(vec![])
+}
+
+fn resuming(place: &Place, run: &Path) -> Trial {
     let arguments = vec!["run".to_owned(), "--resume".to_owned(), run.display().to_string()];
     Trial { place: place.clone(), arguments, environment: Vec::new(), before: Vec::new(), terminal: false }
-        .run(vec![])
 }
 
 /// Results that were whole, by their folders: the bytes as they are.
@@ -115,20 +118,21 @@ pub(super) fn interrupted_twice(bench: &mut Bench, _: &Fault) -> anyhow::Result<
 /// Killed when every result is there and the reports are not: they are still owed.
 pub(super) fn killed_reporting(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
     let trial = Trial::of(bench.place()?, PAIR);
-    let ended = trial.run(vec![("records: ", Box::new(|living| living.signal(Signal::SIGKILL)))])?;
+    let kill = || -> Act<'_> { ("records: ", Box::new(|living| living.signal(Signal::SIGKILL))) };
+    // Interrupted first: the page of the part must not pass for the page of the whole.
+    let ended = trial.run(vec![("asked; waiting", Box::new(|living| living.signal(Signal::SIGINT)))])?;
+    let run = Records::newest(&ended.place.out).context("no record")?.dir;
+    let ended = resuming(&ended.place, &run).run(vec![kill()])?;
     let mut problems = look::words(&ended);
     problems.extend(look::living(&ended.place.tmp));
-    let records = Records::newest(&ended.place.out).context("no record")?;
-    let had_ended = has_ended(&records);
+    if run.join(PAGE).exists() {
+        problems.push("the page was there already: this trial has shown nothing".into());
+    }
     goes_on(&ended.place, &mut problems)?;
-    if !records.dir.join(PAGE).exists() {
+    if !run.join(PAGE).exists() {
         problems.push("resumed, and there is no page".into());
     }
-    let said = match had_ended {
-        true => "the page was there already; resumed: refused",
-        false => "no page; resumed: 2 of 2 pass, and the page",
-    };
-    and_next(Seen::Result { said: said.into(), problems }, &trial)
+    and_next(Seen::Result { said: "no page; resumed: 2 of 2 pass, and the page".into(), problems }, &trial)
 }
 
 pub(super) fn killed(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {

@@ -9,12 +9,12 @@ use anyhow::Context;
 use super::bench::Bench;
 use super::faults::{Fault, Seen};
 use super::look::Records;
-use super::provoke::{and_next, judged};
+use super::provoke::{and_next, judged, wired};
 use super::trial::{Ended, Trial};
 use crate::host_tools;
 
-/// An application whose title would act on a page: it stands in the registry, from where the session starts it, and on
-/// the screen. A title can hold no control character: the registry of a session is written by a text tool.
+/// An application whose title would act on a page: it stands in the registry, from where the session starts it, and from
+/// where the agent reads it back. A title can hold no control character: the registry is written by a text tool.
 const TITLED: &str = r#"
 summary = "An application whose title would act on a page"
 images = ["reference"]
@@ -22,7 +22,7 @@ images = ["reference"]
 [[condition]]
 kind = "unresponsive-application"
 behaviour = "hangs"
-title = "<script>document.title='owned'</script><img src=x onerror=console.error('owned')>"
+title = "<script>document.title='titled'</script><img src=x onerror=console.error('titled')>"
 
 [readiness]
 within = "4m"
@@ -37,25 +37,25 @@ last_phase = "reacted"
 cause = "unresponsive-application"
 "#;
 
-/// COM1, the agent, the registry and the screen.
+/// COM1, the agent and the registry.
 pub(super) fn words(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
     let place = bench.place()?;
     let definition = place.tmp.with_file_name("titled.toml");
     std::fs::write(&definition, TITLED)?;
     let path = definition.to_string_lossy().into_owned();
     let trial = Trial::of(place, &["--scenario", &path, "--start", "cold"]);
-    shown(bench, fault, trial, &["probe", "agent"])
+    shown(bench, fault, trial, &[("probe", "owned"), ("agent", "titled"), ("host", "system_powerdown")])
 }
 
 /// COM1 and COM2.
 pub(super) fn last_words(bench: &mut Bench, fault: &Fault) -> anyhow::Result<Seen> {
     let trial = Trial::of(bench.place()?, fault.options);
-    shown(bench, fault, trial, &["probe", "console"])
+    shown(bench, fault, trial, &[("probe", "owned"), ("console", "owned")])
 }
 
-/// Runs it on a terminal and looks at what came there, and at its page. From each of these sources such words must be in
+/// Runs it on a terminal and looks at what came there, and at its page. From each of these sources this word must be in
 /// the timeline; otherwise nothing was shown.
-fn shown(bench: &mut Bench, fault: &Fault, trial: Trial, sources: &[&str]) -> anyhow::Result<Seen> {
+fn shown(bench: &mut Bench, fault: &Fault, trial: Trial, words: &[(&str, &str)]) -> anyhow::Result<Seen> {
     if host_tools::browser().is_none() {
         return Ok(Seen::Unavailable("no browser is here for the page: apt-get install chromium".into()));
     }
@@ -63,9 +63,14 @@ fn shown(bench: &mut Bench, fault: &Fault, trial: Trial, sources: &[&str]) -> an
     let ended = trial.run(vec![])?;
     let mut seen = judged(&ended, fault);
     if let Seen::Result { problems, .. } = &mut seen {
-        let told = sources_with_words(&ended);
-        let lacking = sources.iter().filter(|source| !told.iter().any(|told| told == *source));
-        problems.extend(lacking.map(|source| format!("no such word came from {source}: nothing was shown")));
+        problems.extend(wired(&ended));
+        let timeline = timeline(&ended);
+        let told = |source: &str, word: &str| {
+            timeline.iter().any(|(from, line)| from == source && line.contains(word))
+        };
+        let lacking = words.iter().filter(|(source, word)| !told(source, word));
+        problems
+            .extend(lacking.map(|(source, word)| format!("no {word} came from {source}: nothing was shown")));
         if !ended.stderr.contains("owned") {
             problems.push("no such word reached the terminal: nothing was shown".into());
         }
@@ -76,25 +81,29 @@ fn shown(bench: &mut Bench, fault: &Fault, trial: Trial, sources: &[&str]) -> an
     and_next(seen, &trial)
 }
 
-/// The sources in the newest timeline that brought words of ours.
-fn sources_with_words(ended: &Ended) -> Vec<String> {
+/// The lines of the newest timelines, each with its source.
+fn timeline(ended: &Ended) -> Vec<(String, String)> {
     let Some(records) = Records::newest(&ended.place.out) else { return Vec::new() };
-    let mut sources = Vec::new();
+    let mut lines = Vec::new();
     for entry in std::fs::read_dir(&records.dir).into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(entry.path().join("timeline.jsonl")).unwrap_or_default();
-        for line in text.lines().filter(|line| line.contains("owned")) {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-            sources.extend(line["source"].as_str().map(str::to_owned));
+        for line in text.lines() {
+            let seen: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            lines.push((seen["source"].as_str().unwrap_or_default().to_owned(), line.to_owned()));
         }
     }
-    sources
+    lines
 }
 
 /// Opens a page and lets its scripts run; what is wrong with it then.
 fn look_at_page(page: &Path) -> anyhow::Result<Vec<String>> {
     let browser = host_tools::browser().context("no browser is here: apt-get install chromium")?;
     let profile = tempfile::tempdir()?;
-    let output = Command::new(browser)
+    // A browser that hangs must not hang the trial.
+    let output = Command::new("timeout")
+        .arg("--kill-after=5")
+        .arg("60")
+        .arg(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom"])
         .args(["--enable-logging=stderr", "--virtual-time-budget=2000"])
         .arg(format!("--user-data-dir={}", profile.path().display()))

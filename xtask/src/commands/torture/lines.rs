@@ -39,8 +39,8 @@ pub(super) fn command(line: &[u8], fault: &str, shared: &Shared) -> Passed {
     Passed::On(line.to_vec())
 }
 
-/// A title, a cleared screen, a colour in one C1 character, letters from right to left, and elements of a page that act.
-pub(super) const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}<script>document.title='owned'</script>\
+/// A title, a cleared screen, a colour, the same in one C1 character, letters from right to left, and elements of a page that act.
+pub(super) const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[35m\u{9b}31m\u{202e}<script>document.title='owned'</script>\
     <img src='x' onerror=\"console.error('owned')\">";
 
 /// Bytes that are no text.

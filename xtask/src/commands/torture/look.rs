@@ -93,7 +93,9 @@ fn without_our_own(said: &str) -> String {
         kept.push_str(before);
         let numbers = after.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(after.len());
         let ours = match after.get(numbers..).unwrap_or_default().chars().next() {
-            Some('m' | 'A' | 'K') => true,
+            // Magenta is a guest's: nothing here is.
+            Some('m') => after.get(..numbers) != Some("35"),
+            Some('A' | 'K') => true,
             Some('J') => matches!(after.get(..numbers), Some("" | "0")),
             _ => false,
         };
@@ -311,6 +313,7 @@ mod tests {
     #[case::progress("\u{1b}[2K\r\u{1b}[1A\u{1b}[32mpass\u{1b}[0m control\r\n\u{1b}[J", "pass control\n")]
     #[case::title("\u{1b}]0;owned\u{7}x", "\u{1b}]0;owned\u{7}x")]
     #[case::screen_cleared("\u{1b}[2Jx", "\u{1b}Jx")]
+    #[case::a_colour_of_theirs("\u{1b}[35mx", "\u{1b}mx")]
     #[case::cursor_set("\u{1b}[1;1Hx", "\u{1b}Hx")]
     #[case::cut("x\u{1b}[12", "x\u{1b}")]
     fn on_a_terminal_only_our_own_is_taken_out(#[case] said: &str, #[case] kept: &str) {

@@ -34,7 +34,7 @@ use faults::{FAULTS, Fault, Seen};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask torture                        # the quick ones
-  cargo xtask torture --all                  # all: some 25 minutes, with a cache of its own
+  cargo xtask torture --all                  # all: some 35 minutes, with a cache of its own
   cargo xtask torture --fault kill-harness --moments 10 --seed 7
   cargo xtask torture --list
 

@@ -19,12 +19,7 @@ pub(super) fn run(fault: &Fault, bench: &mut Bench) -> anyhow::Result<Seen> {
             let ended = trial.run(vec![])?;
             let mut seen = judged(&ended, fault);
             if let Seen::Result { problems, .. } = &mut seen {
-                if ended.peak_kib > PEAK_KIB {
-                    problems.push(format!("the harness took {} MiB", ended.peak_kib / 1024));
-                }
-                if !look::in_qemu_log(&ended.place.out, wire::DID) {
-                    problems.push("nothing was done to the wire: this trial has shown nothing".into());
-                }
+                problems.extend(wired(&ended));
             }
             trial.environment.clear();
             and_next(seen, &trial)
@@ -64,6 +59,18 @@ pub(super) fn run(fault: &Fault, bench: &mut Bench) -> anyhow::Result<Seen> {
 
 /// The most that a harness may take, whatever it is told. One healthy run has some 60 MiB.
 const PEAK_KIB: u64 = 300 << 10;
+
+/// What is wrong with a trial on a bad wire besides its verdict.
+pub(super) fn wired(ended: &Ended) -> Vec<String> {
+    let mut problems = Vec::new();
+    if ended.peak_kib > PEAK_KIB {
+        problems.push(format!("the harness took {} MiB", ended.peak_kib / 1024));
+    }
+    if !look::in_qemu_log(&ended.place.out, wire::DID) {
+        problems.push("nothing was done to the wire: this trial has shown nothing".into());
+    }
+    problems
+}
 
 /// What a trial came to.
 pub(super) fn judged(ended: &Ended, fault: &Fault) -> Seen {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -159,6 +160,9 @@ impl Trial {
         let said: Box<dyn Read + Send> = if self.terminal {
             let size = Winsize { ws_row: 50, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
             let OpenptyResult { master, slave } = openpty(&size, None)?;
+            for end in [&master, &slave] {
+                fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+            }
             command.stdout(slave.try_clone()?).stderr(slave);
             Box::new(std::fs::File::from(master))
         } else {
