@@ -168,14 +168,18 @@ async fn tell(
     story: &mut Story,
     booted: &mut Option<(Machine, crate::machine::folder::RunFolder)>,
 ) -> anyhow::Result<()> {
-    let told = Mutex::new(None);
-    // Each stage once, however often it is looked at.
+    let told = Mutex::new(Vec::new());
+    // Each stage once, however often it is looked at; quiet once in each phase.
     let stage = |stage: Stage| {
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref() != Some(&stage) {
-            *told = Some(stage.clone());
-            listener(RunEvent::Stage { job: job.name(), stage });
+        if told.contains(&stage) {
+            return;
         }
+        if matches!(stage, Stage::Waiting(_)) {
+            told.retain(|earlier| *earlier != Stage::Quiet);
+        }
+        told.push(stage.clone());
+        listener(RunEvent::Stage { job: job.name(), stage });
     };
     let note = |what: String| listener(RunEvent::Note { job: job.name(), what });
     let booting = boot::Booting { job, dir, timeline, stage: &stage, note: &note };
