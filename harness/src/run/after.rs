@@ -25,7 +25,6 @@ pub(super) fn with_late_lines(settled: &[Observation], all: &[Observation]) -> V
     let (before, after) = settled.split_at(end);
     let Some(at_us) = after.first().map(|o| o.at_us) else { return settled.to_vec() };
     let written = |o: &&Observation| matches!(o.source, Source::Probe | Source::Console);
-    // The end is in both, at the same place but for what came before it.
     let late = all.iter().filter(|o| o.at_us >= at_us).filter(written);
     let late = late.map(|o| Observation { at_us, ..o.clone() });
     let before = before.iter().filter(|o| o.at_us < at_us || !written(o)).cloned();
