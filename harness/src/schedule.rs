@@ -163,7 +163,18 @@ pub struct Gate {
 /// A machine's room and its place to work, given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    _held: Vec<OwnedSemaphorePermit>,
+    _room: Vec<OwnedSemaphorePermit>,
+    work: Option<OwnedSemaphorePermit>,
+    shares: bool,
+}
+
+impl Place {
+    /// From here on the machine mostly waits: another one may work, where machines share. Its room it keeps.
+    pub fn quiet(&mut self) {
+        if self.shares {
+            self.work = None;
+        }
+    }
 }
 
 impl Gate {
@@ -174,9 +185,8 @@ impl Gate {
 
     /// Waits for room for a machine that the caller starts and ends by itself; `None` when the host shuts down.
     pub async fn enter(&self, expected_mib: u64) -> Option<Place> {
-        let (mut held, work) = self.places.take(expected_mib).await?;
-        held.push(work);
-        Some(Place { _held: held })
+        let (room, work) = self.places.take(expected_mib).await?;
+        Some(Place { _room: room, work: Some(work), shares: self.places.shares })
     }
 
     /// Waits for room, then runs the job. `expected_mib`: what its machine will take, see [`memory_mib`]. `entered` is
@@ -287,6 +297,20 @@ mod tests {
         assert_eq!(free(&auto), (2, 8, 3072));
         let three = Places::of(Machines::Exactly(3), HOST);
         assert_eq!((free(&three).0, free(&three).1, three.shares), (3, 3, false));
+    }
+
+    #[tokio::test]
+    async fn a_callers_own_machine_gives_its_place_back_when_it_only_waits() {
+        for (machines, all, quiet) in [(Machines::Auto, 2, 2), (Machines::Exactly(3), 3, 2)] {
+            let gate = Gate { places: Places::of(machines, HOST) };
+            let mut place = gate.enter(1500).await.unwrap();
+            assert_eq!(free(&gate.places).0, all - 1);
+            place.quiet();
+            assert_eq!(free(&gate.places).0, quiet);
+            assert!(free(&gate.places).1 < free(&Places::of(machines, HOST)).1, "its room was given away");
+            drop(place);
+            assert_eq!(free(&gate.places), free(&Places::of(machines, HOST)));
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use softoff_harness::record::{RunStore, write_timeline};
 
 use crate::commands::diagnose::{add, as_json, stage_line};
 use crate::commands::run::Args;
-use crate::{Failure, batch, ui};
+use crate::{Failure, batch, runtime, ui};
 
 /// How long the domain is watched after the press, unless told otherwise: as the control scenario.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -20,8 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// is then, it stays.
 pub(crate) fn run(args: &Args, name: &str) -> Result<(), Failure> {
     let connection = Connection::to(args.connect.as_deref())?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     let out = batch::out(args);
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     // Pictures go here first: a domain that cannot be reached, or is lost meanwhile, leaves no record that says nothing.

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::commands::run::{Accel, accelerator};
-use crate::{Failure, host_tools, ui};
+use crate::{Failure, host_tools, runtime, ui};
 
 /// A remedied machine is asked only now: settings that act after a while (the display's 5 s) would have acted.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -52,8 +52,7 @@ pub(crate) fn execute(options: &Options) -> Result<(), Failure> {
     host_tools::ensure(host_tools::By::Run, false)?;
     let accelerator = accelerator(Accel::Auto)?;
     let image = Arc::new(ui::build::reference()?);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     let arms = runtime.block_on(confirm_all(options, scenarios, image, accelerator))?;
     if options.json {
         println!("{}", ui::json(&arms)?);

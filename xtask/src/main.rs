@@ -9,6 +9,7 @@ mod host_tools;
 mod images;
 mod resume;
 mod rounds;
+mod runtime;
 mod starts;
 mod ui;
 

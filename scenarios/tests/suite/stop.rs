@@ -10,6 +10,7 @@ use softoff_harness::machine::accel::Accelerator;
 use softoff_harness::machine::libvirt::{Connection, Libvirt};
 use softoff_harness::outcome::{Cause, OutcomeKind};
 use softoff_harness::scenario::Scenario;
+use softoff_harness::schedule::Place;
 use softoff_scenarios::libvirt::{Domain, NAME};
 
 use crate::common;
@@ -17,8 +18,9 @@ use crate::common;
 /// From the start to the desktop; 15 to 35 s were seen under TCG, more on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
-/// A guest with a scenario's conditions, at its desktop.
-async fn guest(scenario: Option<&str>) -> (Libvirt, Domain) {
+/// A guest with a scenario's conditions, at its desktop. It works until then, and mostly waits for what is asked of it.
+async fn guest(scenario: Option<&str>) -> (Place, Libvirt, Domain) {
+    let mut place = common::place().await;
     let libvirt = Libvirt::start(Accelerator::Tcg).await.expect("libvirtd");
     let image = libvirt.image(&common::image()).unwrap();
     let domain = Domain::make(image, Accelerator::Tcg, libvirt.folder().join("guest")).await.unwrap();
@@ -32,7 +34,8 @@ async fn guest(scenario: Option<&str>) -> (Libvirt, Domain) {
         assert!(began.elapsed() < BOOT_LIMIT, "no desktop; QEMU's log:\n{}", libvirt.qemu_log(NAME));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    (libvirt, domain)
+    place.quiet();
+    (place, libvirt, domain)
 }
 
 fn by_name(libvirt: &Libvirt) -> StopJob {
@@ -69,8 +72,7 @@ fn agent_socket(libvirt: &Libvirt) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_obeys_goes_down_and_a_held_agent_socket_is_told() {
-    let _place = common::place().await;
-    let (libvirt, domain) = guest(None).await;
+    let (_place, libvirt, domain) = guest(None).await;
     // libvirt holds the agent's socket: whoever comes second is told so, and not kept waiting.
     let reach = Reach::Sockets { qmp: domain.qmp(), qga: Some(agent_socket(&libvirt)) };
     let report = look(&LiveJob { reach: reach.clone(), press: None, screens: None }, &|_| ()).await.unwrap();
@@ -86,8 +88,7 @@ async fn a_guest_that_obeys_goes_down_and_a_held_agent_socket_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_discards_the_press_is_told_with_its_cause_and_the_agent_helps() {
-    let _place = common::place().await;
-    let (libvirt, _domain) = guest(Some("definitions/power-button-nothing.toml")).await;
+    let (_place, libvirt, _domain) = guest(Some("definitions/power-button-nothing.toml")).await;
     let (report, _) = stopped(&StopJob { agent: false, ..by_name(&libvirt) }).await;
     assert_eq!(report.outcome.kind(), OutcomeKind::StillRunning);
     assert_eq!(report.diagnosis.cause, Cause::PowerButtonPolicy);
@@ -102,8 +103,7 @@ async fn a_guest_that_discards_the_press_is_told_with_its_cause_and_the_agent_he
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_work_is_waited_for_as_long_as_it_gets_on() {
-    let _place = common::place().await;
-    let (libvirt, _domain) = guest(Some("series/windows-update-20.toml")).await;
+    let (_place, libvirt, _domain) = guest(Some("series/windows-update-20.toml")).await;
     // Shorter than the work: only its progress keeps the wait alive.
     let (report, events) = stopped(&StopJob { patience: Duration::from_secs(5), ..by_name(&libvirt) }).await;
     assert_eq!((report.outcome.kind(), report.gave_up), (OutcomeKind::PoweredOff, None));
@@ -114,8 +114,7 @@ async fn update_work_is_waited_for_as_long_as_it_gets_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plug_is_pulled_only_when_told_to_and_its_cost_is_told_first() {
-    let _place = common::place().await;
-    let (libvirt, _domain) = guest(Some("definitions/windows-update-exceeds-grace.toml")).await;
+    let (_place, libvirt, _domain) = guest(Some("definitions/windows-update-exceeds-grace.toml")).await;
     let job = StopJob { force_after: Some(Duration::from_secs(15)), ..by_name(&libvirt) };
     let (report, events) = stopped(&job).await;
     assert_eq!(report.outcome.kind(), OutcomeKind::HostKilled);
@@ -130,9 +129,8 @@ async fn the_plug_is_pulled_only_when_told_to_and_its_cost_is_told_first() {
 /// after a minute and says that it failed. The plug's time counts meanwhile, and without one the wait goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock() {
-    let _place = common::place().await;
     const UPDATES: &str = "series/power-button-nothing-in-updates.toml";
-    let (libvirt, _domain) = guest(Some(UPDATES)).await;
+    let (_place, libvirt, _domain) = guest(Some(UPDATES)).await;
     let job = StopJob { force_after: Some(Duration::from_secs(30)), ..by_name(&libvirt) };
     let (report, _) = stopped(&job).await;
     assert_eq!(report.outcome.kind(), OutcomeKind::HostKilled);
@@ -144,8 +142,7 @@ async fn an_agents_call_that_lasts_neither_ends_the_ladder_nor_stops_its_clock()
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes: cargo test -p softoff-scenarios --test suite -- stop:: --ignored"]
 async fn a_refused_agents_call_is_told_and_the_wait_goes_on() {
-    let _place = common::place().await;
-    let (libvirt, _domain) = guest(Some("series/power-button-nothing-in-updates.toml")).await;
+    let (_place, libvirt, _domain) = guest(Some("series/power-button-nothing-in-updates.toml")).await;
     let (report, _) = stopped(&by_name(&libvirt)).await;
     assert_eq!((report.outcome.kind(), report.gave_up), (OutcomeKind::PoweredOff, None));
     assert!(report.did.len() == 3 && report.did[2].contains("came to nothing"), "{:?}", report.did);

@@ -14,8 +14,8 @@ use softoff_harness::scenario::Span;
 use softoff_harness::text::printable;
 use softoff_harness::{record, witness};
 
-use crate::Failure;
 use crate::ui::{self, table};
+use crate::{Failure, runtime};
 
 /// How long a pressed machine is watched unless told otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -95,8 +95,7 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     match (&args.record, args.reach.reach()?) {
         (Some(dir), _) => runtime.block_on(from_record(dir, args.json)),
         (None, Some(reach)) => runtime.block_on(from_machine(args, reach)),

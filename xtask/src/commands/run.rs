@@ -24,7 +24,7 @@ use softoff_images::hardening::Profile;
 use crate::batch::{self, Ran};
 use crate::images::{self, Chosen, DiskArgs};
 use crate::resume::Interrupted;
-use crate::{Cli, Command, Failure, asking, attached, host_tools, starts, ui};
+use crate::{Cli, Command, Failure, asking, attached, host_tools, runtime, starts, ui};
 
 /// How long the test boot under KVM may take. It needs 0.1 s where KVM works and 0.5 s under TCG.
 pub(crate) const PREFLIGHT_LIMIT: Duration = Duration::from_secs(10);
@@ -185,8 +185,7 @@ fn start(args: &Args, interrupted: Option<Interrupted>) -> Result<(), Failure> {
     let accelerator = accelerator(args.accel)?;
     let images = images::choose(&args.images, &args.disk)?;
     let mut jobs = plan(args, &scenarios, &images, accelerator, &known);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     jobs = runtime.block_on(args.asking.give_backends(jobs))?;
     starts::choose(args.start, &mut jobs)?;
     let out = batch::out(args);

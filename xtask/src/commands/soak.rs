@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::run::{Accel, accelerator};
 use crate::ui::{self, table};
-use crate::{Failure, host_tools, starts};
+use crate::{Failure, host_tools, runtime, starts};
 
 /// Runs in a row, each of which leaves the process as it was.
 ///
@@ -262,7 +262,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let own = tempfile::Builder::new().prefix("soak-").tempdir().context("is the disk full?")?;
     tempfile::env::override_temp_dir(own.path())
         .map_err(|other| anyhow!("temporary files go to {} already", other.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    let runtime = runtime::start()?;
     let (report, dir, complete) = runtime.block_on(soak(args.runs, &job, &out, accelerator))?;
     if args.json {
         println!("{}", ui::json(&report)?);

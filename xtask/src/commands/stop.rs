@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use serde_json::json;
 use softoff_harness::live::{self, StopEvent, StopJob, StopReport};
 use softoff_harness::outcome::OutcomeKind;
 use softoff_harness::text::printable;
 
 use super::diagnose::{ReachArgs, add, as_json, new_folder, print_json, span, stage_line};
-use crate::{Failure, ui};
+use crate::{Failure, runtime, ui};
 
 /// How long nothing new may show, unless told otherwise. A guest that goes down on its own shows something every second;
 /// Windows' own time-outs for applications and services are 5 to 20 s each.
@@ -63,8 +63,7 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         force_after: args.force_after,
         agent: !args.no_agent,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     let tell = |event: StopEvent| match event {
         StopEvent::Reading(stage) => eprintln!("{}", stage_line(stage)),
         StopEvent::Did(what) => eprintln!("{what}"),

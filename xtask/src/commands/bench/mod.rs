@@ -18,7 +18,7 @@ use machines::Bench;
 use row::Row;
 use serde_json::json;
 
-use crate::{Failure, ui};
+use crate::{Failure, runtime, ui};
 
 /// Compare speed with peers and limits, in one run: ratios, not absolute times
 ///
@@ -64,8 +64,7 @@ enum Name {
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let names = if args.names.is_empty() { Name::value_variants().to_vec() } else { args.names.clone() };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     let bench = match names.iter().any(|name| *name != Name::QmpRtt) {
         true => Some(Arc::new(Bench::prepare(args.samples)?)),
         false => None,

@@ -12,7 +12,7 @@ use softoff_images::windows::media::{self, Lacks, Media};
 use softoff_images::windows::{Build, BuildError};
 
 use crate::commands::run::{Accel, accelerator};
-use crate::{Failure, host_tools, ui};
+use crate::{Failure, host_tools, runtime, ui};
 
 /// Patience where the guest runs on the processor itself, and where it is emulated: some of Setup's steps show and write
 /// nothing for minutes.
@@ -168,8 +168,7 @@ fn from_disc(args: &Args) -> Result<(), Failure> {
         restart: args.restart,
         cache: &cache,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = runtime::start()?;
     let built = ui::build::showing(&build.image_name(), |progress| {
         runtime.block_on(async {
             tokio::select! {
