@@ -148,12 +148,13 @@ impl Reach {
         number: u32,
     ) -> Result<(), LiveError> {
         match self {
-            Reach::Sockets { .. } => Ok(button::press(qmp, base, timeline, number).await?),
+            Reach::Sockets { .. } => button::press(qmp, base, timeline, number).await.map(drop)?,
             Reach::Domain { connection, name } => {
                 let send = async { connection.virsh(&["shutdown", name, "--mode", "acpi"]).await.map(drop) };
-                Ok(button::press_by(qmp, base, timeline, (PRESS, number), send).await?)
+                button::press_by(qmp, base, timeline, (PRESS, number), send).await.map(drop)?;
             }
         }
+        Ok(())
     }
 
     /// Has the guest agent asked: `guest-shutdown`, or `virsh shutdown --mode agent`.

@@ -14,26 +14,29 @@ use crate::timeline::{Observation, Seen, Source, Timeline};
 /// to 30 ms; a press that still waits after this was seen to wait for ever (findings, ReactOS).
 const TAKE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Presses the button (`system_powerdown`) as request `number`.
+/// Presses the button (`system_powerdown`) as request `number`; gives back what [`press_by`] does.
 pub(crate) async fn press(
     qmp: &QmpClient,
     base: Option<PmBase>,
     timeline: &Timeline,
     number: u32,
-) -> Result<(), QmpError> {
+) -> Result<Instant, QmpError> {
     let send = async { qmp.execute_raw(PRESS, json!({}), QMP_LIMIT).await.map(drop) };
     press_by(qmp, base, timeline, (PRESS, number), send).await
 }
 
 /// Has the button pressed by `send` as a request of this name and number, and notes the registers before it and what
 /// became of it. QEMU's POWERDOWN event follows; it says that the request was made, not that the guest saw it.
+///
+/// Gives back when `send` had its answer: the look at the registers that follows takes [`TAKE_LIMIT`] of a guest that
+/// sleeps, and is no part of the request.
 pub(crate) async fn press_by<E>(
     qmp: &QmpClient,
     base: Option<PmBase>,
     timeline: &Timeline,
     (by, number): (&str, u32),
     send: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
+) -> Result<Instant, E> {
     let listening = match base {
         Some(base) => note_registers(qmp, base, timeline).await.filter(|now| now.enabled).map(|_| base),
         None => None,
@@ -41,10 +44,11 @@ pub(crate) async fn press_by<E>(
     let from = timeline.len();
     timeline.add(Source::Host, Seen::Requested { by: by.into(), number });
     send.await?;
+    let answered = Instant::now();
     if let Some(base) = listening {
         see_it_taken(qmp, base, timeline, from).await;
     }
-    Ok(())
+    Ok(answered)
 }
 
 async fn registers(qmp: &QmpClient, base: PmBase) -> Option<acpi::ButtonRegisters> {

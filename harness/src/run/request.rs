@@ -36,28 +36,29 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
     let deadline = asking.job.deadline();
     (asking.stage)(Stage::Waiting(Phase::Request));
     let mut number = 0;
+    let mut answered = began;
     for press in 0..request.presses {
-        if press > 0 && asking.settles_within(request.gap.0).await {
+        if press > 0 && asking.settles_within(request.gap.0, answered).await {
             return Ok(SettledBy::Event);
         }
         if press > 0 && began.elapsed() >= deadline {
             return Ok(SettledBy::Deadline);
         }
         number += 1;
-        ask(request.by, number, asking.machine, asking.timeline).await?;
+        answered = ask(request.by, number, asking.machine, asking.timeline).await?;
     }
     for follow_up in &request.then {
         if let Some(moment) = follow_up.on {
             match asking.wait_for(moment, deadline.saturating_sub(began.elapsed())).await {
-                Waited::Came => {}
+                Waited::Came => answered = Instant::now(),
                 Waited::Settled => return Ok(SettledBy::Event),
                 Waited::Never => return Ok(SettledBy::Deadline),
             }
         }
         let after = follow_up.after.map_or(Duration::ZERO, |after| after.0);
         let settles = match follow_up.cut_short {
-            true => asking.settles_or_is_decided(after, began).await,
-            false => asking.settles_within(after).await,
+            true => asking.settles_or_is_decided(after, answered, began).await,
+            false => asking.settles_within(after, answered).await,
         };
         if settles {
             return Ok(SettledBy::Event);
@@ -66,7 +67,7 @@ pub(super) async fn ask_and_watch(mut asking: Asking<'_>) -> anyhow::Result<Sett
         if !follow_up.act.is_hard() {
             asking.machine.look().await;
         }
-        asking.act(follow_up, &mut number).await?;
+        answered = asking.act(follow_up, &mut number).await?;
     }
     Ok(early::wait(&asking.watched(), deadline.saturating_sub(began.elapsed())).await)
 }
@@ -108,27 +109,29 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether the outcome is settled after so long, or earlier.
-    async fn settles_within(&self, span: Duration) -> bool {
-        watch(self.timeline, self.job.scaled(span), self.stage).await;
+    /// Whether the outcome is settled so long after `since`, or earlier. `since` is when the last request was answered:
+    /// the time that the harness then looked at the registers (3 s, of a guest that sleeps) is part of the span. A
+    /// policy of a press every 10 s had come to one every 13 s.
+    async fn settles_within(&self, span: Duration, since: Instant) -> bool {
+        let left = self.job.scaled(span).saturating_sub(since.elapsed());
+        watch(self.timeline, left, self.stage).await;
         settle::settled(&self.timeline.snapshot()).is_some()
     }
 
     /// The same, and gives the wait up when the evidence shows that nothing more will come until somebody acts; not
     /// before [`WRITTEN_BACK`] after the first request, `began`.
-    async fn settles_or_is_decided(&self, span: Duration, began: Instant) -> bool {
-        let span = self.job.scaled(span);
-        let waiting = Instant::now();
-        let decided = early::wait(&self.watched(), span).await == SettledBy::Evidence;
-        if decided {
-            let rest =
-                WRITTEN_BACK.saturating_sub(began.elapsed()).min(span.saturating_sub(waiting.elapsed()));
-            if self.settles_within(rest.div_f64(self.job.deadline_scale)).await {
+    async fn settles_or_is_decided(&self, span: Duration, since: Instant, began: Instant) -> bool {
+        let planned = self.job.scaled(span);
+        let left = || planned.saturating_sub(since.elapsed());
+        if early::wait(&self.watched(), left()).await == SettledBy::Evidence {
+            let rest = WRITTEN_BACK.saturating_sub(began.elapsed()).min(left());
+            watch(self.timeline, rest, self.stage).await;
+            if settle::settled(&self.timeline.snapshot()).is_some() {
                 return true;
             }
             // More than a look's worth of time was saved.
-            if waiting.elapsed() + Duration::from_secs(1) < span {
-                let planned_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            if left() > Duration::from_secs(1) {
+                let planned_ms = u64::try_from(planned.as_millis()).unwrap_or(u64::MAX);
                 self.timeline.add(Source::Host, Seen::CutShort { planned_ms });
             }
         }
@@ -150,7 +153,8 @@ impl Asking<'_> {
         }
     }
 
-    async fn act(&mut self, follow_up: &FollowUp, number: &mut u32) -> anyhow::Result<()> {
+    /// Acts; gives back when it had its answer.
+    async fn act(&mut self, follow_up: &FollowUp, number: &mut u32) -> anyhow::Result<Instant> {
         match follow_up.act {
             HostAct::Press => self.ask(RequestMeans::AcpiButton, number).await,
             HostAct::GuestAgent => self.ask(RequestMeans::GuestAgent, number).await,
@@ -159,13 +163,17 @@ impl Asking<'_> {
             HostAct::DestroyGraceful => self.ask(RequestMeans::DestroyGraceful, number).await,
             HostAct::Wake => {
                 self.timeline.add(Source::Host, Seen::Acted { what: "system_wakeup".into() });
-                self.machine.wake().await.context("waking the guest")
+                self.machine.wake().await.context("waking the guest")?;
+                Ok(Instant::now())
             }
-            HostAct::Keys => press_keys(self.machine, self.timeline, &follow_up.keys).await,
+            HostAct::Keys => {
+                press_keys(self.machine, self.timeline, &follow_up.keys).await?;
+                Ok(Instant::now())
+            }
         }
     }
 
-    async fn ask(&mut self, by: RequestMeans, number: &mut u32) -> anyhow::Result<()> {
+    async fn ask(&mut self, by: RequestMeans, number: &mut u32) -> anyhow::Result<Instant> {
         *number += 1;
         ask(by, *number, self.machine, self.timeline).await
     }
@@ -184,12 +192,13 @@ pub(super) async fn press_keys(
     Ok(())
 }
 
+/// Asks; gives back when the request had its answer.
 async fn ask(
     by: RequestMeans,
     number: u32,
     machine: &mut Machine,
     timeline: &Timeline,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Instant> {
     if let Some(domain) = machine.domain().cloned() {
         return through_libvirt(by, number, machine, &domain, timeline).await;
     }
@@ -197,7 +206,8 @@ async fn ask(
     match by {
         RequestMeans::AcpiButton => {
             let base = Some(machine.pm_base);
-            button::press(&machine.qmp, base, timeline, number).await.context("pressing the power button")?;
+            let pressed = button::press(&machine.qmp, base, timeline, number).await;
+            return pressed.context("pressing the power button");
         }
         RequestMeans::GuestAgent => ask_agent("powerdown", number, machine, timeline).await?,
         RequestMeans::GuestAgentHalt => ask_agent("halt", number, machine, timeline).await?,
@@ -209,7 +219,7 @@ async fn ask(
             anyhow::bail!("`{by}` is libvirt's, and this machine is not; run with --backend libvirt")
         }
     }
-    Ok(())
+    Ok(Instant::now())
 }
 
 /// `guest-shutdown` in one of its modes.
@@ -225,12 +235,15 @@ async fn through_libvirt(
     machine: &Machine,
     domain: &Domain,
     timeline: &Timeline,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Instant> {
     let (name, mode) = match by {
         RequestMeans::AcpiButton => (PRESS, Some(ShutdownMode::Acpi)),
         RequestMeans::GuestAgent => (AGENT, Some(ShutdownMode::Agent)),
         // No command of virsh's own: it passes the agent's on.
-        RequestMeans::GuestAgentHalt => return ask_agent("halt", number, machine, timeline).await,
+        RequestMeans::GuestAgentHalt => {
+            ask_agent("halt", number, machine, timeline).await?;
+            return Ok(Instant::now());
+        }
         RequestMeans::LibvirtDefault => (DEFAULT, Some(ShutdownMode::Default)),
         RequestMeans::HardPowerOff => (DESTROY, None),
         RequestMeans::DestroyGraceful => (DESTROY_GRACEFUL, None),
@@ -253,15 +266,15 @@ async fn through_libvirt(
         }
         _ => {
             timeline.add(Source::Host, Seen::Requested { by: name.into(), number });
-            send.await
+            send.await.map(|()| Instant::now())
         }
     };
-    asked.context("asking through libvirt")?;
+    let answered = asked.context("asking through libvirt")?;
     if by.is_hard() {
         // QEMU's own word of it, or its end, is still on its way.
         let _ended = tokio::time::timeout(QMP_LIMIT, until_settled(timeline)).await;
     }
-    Ok(())
+    Ok(answered)
 }
 
 /// Waits until the outcome is settled, at most `limit`, and tells each new phase.
