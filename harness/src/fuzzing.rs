@@ -55,26 +55,23 @@ pub fn qmp(bytes: &[u8]) {
     });
 }
 
-/// Bytes as a guest would answer on the agent's channel, to two commands.
-pub fn agent(bytes: &[u8]) {
+/// Bytes as a guest would answer on the agent's channel, to two commands. The second waits between its questions: a
+/// target gives it a clock that does not.
+pub async fn agent(bytes: &[u8]) {
     // What the socket's buffer holds: nobody reads while it is written.
     let bytes = bytes.get(..bytes.len().min(100_000)).unwrap_or_default();
-    RUNTIME.with(|runtime| {
-        runtime.block_on(async {
-            let Ok((host, mut guest)) = UnixStream::pair() else { return };
-            if guest.write_all(bytes).await.is_err() || guest.shutdown().await.is_err() {
-                return;
-            }
-            let agent = Agent::new("agent.sock".into(), host);
-            for result in [
-                agent.ping(Duration::from_secs(5)).await.err(),
-                agent.exec("reg.exe", &["query"], Duration::from_millis(100)).await.err(),
-            ] {
-                let said = result.map(|e| e.to_string()).unwrap_or_default();
-                assert!(!said.chars().any(char::is_control), "{said:?}");
-            }
-        });
-    });
+    let Ok((host, mut guest)) = UnixStream::pair() else { return };
+    if guest.write_all(bytes).await.is_err() || guest.shutdown().await.is_err() {
+        return;
+    }
+    let agent = Agent::new("agent.sock".into(), host);
+    for result in [
+        agent.ping(Duration::from_secs(5)).await.err(),
+        agent.exec("reg.exe", &["query"], Duration::from_millis(100)).await.err(),
+    ] {
+        let said = result.map(|e| e.to_string()).unwrap_or_default();
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+    }
 }
 
 /// Bytes as a guest would write them to COM1: lines, numbering, timeline, phases.
