@@ -210,12 +210,13 @@ pub fn window(observations: &[Observation]) -> (&[Observation], &[Observation], 
     let requested = observations.iter().position(|o| by(o, &|_| true));
     let (before, after) = observations.split_at(requested.unwrap_or(observations.len()));
     let pressed = after.first().is_some_and(|o| by(o, &|means| means == PRESS));
-    let later =
-        |means: &dyn Fn(&str) -> bool| after.iter().skip(1).position(|o| by(o, means)).map(|at| at + 1);
-    let plug = later(&is_plug).unwrap_or(after.len());
-    match later(&|means| means == AGENT).filter(|at| pressed && *at < plug) {
+    let later = |of: &[Observation], means: &dyn Fn(&str) -> bool| {
+        of.iter().skip(1).position(|o| by(o, means)).map(|at| at + 1)
+    };
+    let after = later(after, &is_plug).and_then(|plug| after.get(..plug)).unwrap_or(after);
+    match later(after, &|means| means == AGENT).filter(|_| pressed) {
         Some(at) => (before, after.get(..at).unwrap_or_default(), true),
-        None => (before, after.get(..plug).unwrap_or_default(), false),
+        None => (before, after, false),
     }
 }
 

@@ -33,6 +33,8 @@ fn story(requests: &[&str]) -> Vec<Observation> {
 #[case::agent_then_press(&[AGENT, PRESS], 2, false, None, Some(80))]
 #[case::press_then_plug(&[PRESS, PLUG], 1, false, Some(20), None)]
 #[case::press_agent_plug(&[PRESS, AGENT, PLUG], 1, true, Some(40), None)]
+#[case::agent_twice(&[AGENT, AGENT], 2, false, None, Some(80))]
+#[case::press_plug_agent(&[PRESS, PLUG, AGENT], 1, false, Some(20), None)]
 #[case::press_then_quit(&[PRESS, PRESS, QUIT], 2, false, Some(40), None)]
 #[case::plug_alone(&[PLUG], 1, false, None, Some(80))]
 fn what_came_of_the_press_ends_where_something_else_was_done(
