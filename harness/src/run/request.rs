@@ -109,9 +109,9 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether the outcome is settled so long after `since`, or earlier. `since` is when the last request was answered:
-    /// the time that the harness then looked at the registers (3 s, of a guest that sleeps) is part of the span. A
-    /// policy of a press every 10 s had come to one every 13 s.
+    /// Whether the outcome is settled so long after `since`, or earlier. `since` is what [`ask`] gave back for the
+    /// last request: the time that the harness then looked at the registers (3 s, of a guest that sleeps) or listened
+    /// for an agent's refusal (5 s) is part of the span. A press every 10 s had come to one every 13 s.
     async fn settles_within(&self, span: Duration, since: Instant) -> bool {
         let left = self.job.scaled(span).saturating_sub(since.elapsed());
         watch(self.timeline, left, self.stage).await;
@@ -192,7 +192,7 @@ pub(super) async fn press_keys(
     Ok(())
 }
 
-/// Asks; gives back when the request had its answer.
+/// Asks; gives back when the request had its answer, or was sent where there is none to wait for.
 async fn ask(
     by: RequestMeans,
     number: u32,
@@ -209,8 +209,8 @@ async fn ask(
             let pressed = button::press(&machine.qmp, base, timeline, number).await;
             return pressed.context("pressing the power button");
         }
-        RequestMeans::GuestAgent => ask_agent("powerdown", number, machine, timeline).await?,
-        RequestMeans::GuestAgentHalt => ask_agent("halt", number, machine, timeline).await?,
+        RequestMeans::GuestAgent => return ask_agent("powerdown", number, machine, timeline).await,
+        RequestMeans::GuestAgentHalt => return ask_agent("halt", number, machine, timeline).await,
         RequestMeans::HardPowerOff => {
             requested(PLUG);
             machine.pull_the_plug().await;
@@ -222,10 +222,17 @@ async fn ask(
     Ok(Instant::now())
 }
 
-/// `guest-shutdown` in one of its modes.
-async fn ask_agent(mode: &str, number: u32, machine: &Machine, timeline: &Timeline) -> anyhow::Result<()> {
+/// `guest-shutdown` in one of its modes; gives back when it was sent: an agent that obeys does not answer.
+async fn ask_agent(
+    mode: &str,
+    number: u32,
+    machine: &Machine,
+    timeline: &Timeline,
+) -> anyhow::Result<Instant> {
+    let sent = Instant::now();
     timeline.add(Source::Host, Seen::Requested { by: AGENT.into(), number });
-    machine.agent.shutdown(mode, Duration::from_secs(5)).await.context("asking the guest agent")
+    machine.agent.shutdown(mode, Duration::from_secs(5)).await.context("asking the guest agent")?;
+    Ok(sent)
 }
 
 /// The same by virsh. The call's time and answer, and what libvirt sent to QEMU meanwhile, go to the timeline.
@@ -240,10 +247,7 @@ async fn through_libvirt(
         RequestMeans::AcpiButton => (PRESS, Some(ShutdownMode::Acpi)),
         RequestMeans::GuestAgent => (AGENT, Some(ShutdownMode::Agent)),
         // No command of virsh's own: it passes the agent's on.
-        RequestMeans::GuestAgentHalt => {
-            ask_agent("halt", number, machine, timeline).await?;
-            return Ok(Instant::now());
-        }
+        RequestMeans::GuestAgentHalt => return ask_agent("halt", number, machine, timeline).await,
         RequestMeans::LibvirtDefault => (DEFAULT, Some(ShutdownMode::Default)),
         RequestMeans::HardPowerOff => (DESTROY, None),
         RequestMeans::DestroyGraceful => (DESTROY_GRACEFUL, None),

@@ -16,7 +16,7 @@ pub struct FollowUp {
     /// What the guest must have come to; only guests with our own programs tell.
     #[serde(default)]
     pub on: Option<Moment>,
-    /// Time since that moment or, without one, since the act before it.
+    /// Time since that moment or, without one, since the act before it was answered.
     #[serde(default)]
     pub after: Option<Span>,
     /// What is done.
