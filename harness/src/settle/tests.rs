@@ -39,6 +39,7 @@ fn timeline(seen: Vec<Seen>) -> Vec<Observation> {
 #[case::obeyed(vec![asked("x"), off()], "powered-off")]
 #[case::hibernated_looks_like_off(vec![asked("x"), qmp("SUSPEND_DISK", json!(null)), off()], "hibernated")]
 #[case::reset(vec![asked("x"), qmp("RESET", json!({"guest": true, "reason": "guest-reset"}))], "rebooted")]
+#[case::reset_under_no_reboot(vec![asked("x"), qmp("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"}))], "rebooted")]
 #[case::reset_while_booting(vec![qmp("RESET", json!({"guest": true})), asked("x"), off()], "powered-off")]
 #[case::reset_from_outside(vec![asked("x"), qmp("RESET", json!({"guest": false})), off()], "host-failed")]
 #[case::reset_from_outside_while_booting(vec![qmp("RESET", json!({"guest": false})), asked("x"), off()], "powered-off")]
