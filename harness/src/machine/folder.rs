@@ -72,11 +72,11 @@ impl Drop for RunFolder {
 }
 
 /// Removes all that a folder holds but its lock file, which must go last: whoever is killed in between leaves a folder
-/// that [`sweep`] knows. One without the lock file stayed for good (seen once in 100 kills).
+/// that [`sweep`] knows. One without the lock file would stay for good.
 fn clear(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name() != LOCK) {
-        // What cannot be removed is tried again with the folder, whose owner hears of it.
+        // What cannot be removed is tried again with the folder.
         let _removed = match entry.file_type() {
             Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
             _ => std::fs::remove_file(entry.path()),
