@@ -1,12 +1,14 @@
 //! `cargo xtask fuzz`
 
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeVal;
 use softoff_harness::text::utc;
 
@@ -46,7 +48,8 @@ const LOG: &str = "ci/fuzz-log.md";
   cargo xtask fuzz --target volume --seconds 1800 --log
   target/fuzz/x86_64-unknown-linux-gnu/release/volume fuzz/artifacts/volume/crash-...   # an input again
 
-Exit codes: 0 nothing was found, 1 an input crashes a reader or makes it hang, 3 a target cannot be built.")]
+Exit codes: 0 nothing was found, 1 an input crashes a reader or makes it hang, 3 a target cannot be built or
+was stopped from outside.")]
 pub(crate) struct Args {
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -66,7 +69,50 @@ struct Ran {
     /// What of it a processor worked: beside other work a fuzzer gets less than its time.
     worked: Duration,
     inputs: Option<u64>,
-    found: Option<String>,
+    came_to: CameTo,
+}
+
+/// How a target ended.
+#[derive(Debug, PartialEq, Eq)]
+enum CameTo {
+    Nothing,
+    /// libFuzzer's finding, with its input.
+    Found(String),
+    /// Ended from outside before its time: no finding, and no full time either.
+    Stopped(String),
+}
+
+/// libFuzzer's exit code after SIGINT or SIGTERM (`InterruptExitCode` of its FuzzerOptions.h).
+const INTERRUPTED: i32 = 72;
+
+impl CameTo {
+    /// `said`: libFuzzer's standard error. SIGKILL may be the kernel's, short of memory: still no input is at hand.
+    fn of(status: ExitStatus, said: &str, workspace: &Path) -> CameTo {
+        if status.success() {
+            return CameTo::Nothing;
+        }
+        let outside = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL];
+        let by = status.signal().and_then(|number| Signal::try_from(number).ok());
+        if let Some(signal) = by.filter(|signal| outside.contains(signal)) {
+            return CameTo::Stopped(format!("stopped by {signal} before its time"));
+        }
+        if status.code() == Some(INTERRUPTED) {
+            return CameTo::Stopped("interrupted before its time".into());
+        }
+        let input = said.lines().rev().find_map(|line| line.split("Test unit written to ").nth(1));
+        let why = said.lines().find(|line| line.contains("ERROR: libFuzzer") || line.contains("panicked"));
+        // The log is for every machine: no folder of this one.
+        let input = input.map(|path| Path::new(path).strip_prefix(workspace).unwrap_or(Path::new(path)));
+        let input = input.map_or("no input was kept".into(), |path| path.display().to_string());
+        CameTo::Found(format!("FOUND {}: {input}", why.unwrap_or("a crash").trim()))
+    }
+
+    fn words(&self) -> &str {
+        match self {
+            CameTo::Nothing => "nothing",
+            CameTo::Found(told) | CameTo::Stopped(told) => told,
+        }
+    }
 }
 
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
@@ -80,18 +126,25 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
         eprintln!("{target}: {} s", args.seconds);
         let ran = run(workspace, &binaries, target, *longest, args.seconds, &volume)?;
         println!(
-            "{target}: {} inputs in {:.0} s ({:.0} s on a processor), {}",
+            "{target}: {} inputs in {:.0} s ({:.0} s on a processor), found: {}",
             ran.inputs.map_or("?".to_owned(), |n| n.to_string()),
             ran.time.as_secs_f64(),
             ran.worked.as_secs_f64(),
-            ran.found.as_deref().unwrap_or("nothing found")
+            ran.came_to.words()
         );
         all.push(ran);
     }
     if args.log {
         write_log(&workspace.join(LOG), &all)?;
     }
-    if all.iter().any(|ran| ran.found.is_some()) { Err(Failure::Scenario) } else { Ok(()) }
+    if all.iter().any(|ran| matches!(ran.came_to, CameTo::Found(_))) {
+        return Err(Failure::Scenario);
+    }
+    if let Some(ran) = all.iter().find(|ran| matches!(ran.came_to, CameTo::Stopped(_))) {
+        let told = ran.came_to.words();
+        return Err(anyhow::anyhow!("{} was {told}; next: run it again", ran.target).into());
+    }
+    Ok(())
 }
 
 /// Builds all targets; gives the folder of the programs.
@@ -160,16 +213,15 @@ fn run(
         let line = said.lines().rev().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse().ok()
     };
-    let found = (!output.status.success()).then(|| {
-        let input = said.lines().rev().find_map(|line| line.split("Test unit written to ").nth(1));
-        let why = said.lines().find(|line| line.contains("ERROR: libFuzzer") || line.contains("panicked"));
-        // The log is for every machine: no folder of this one.
-        let input = input.map(|path| Path::new(path).strip_prefix(workspace).unwrap_or(Path::new(path)));
-        let input = input.map_or("no input was kept".into(), |path| path.display().to_string());
-        format!("FOUND {}: {input}", why.unwrap_or("a crash").trim())
-    });
+    let came_to = CameTo::of(output.status, &said, workspace);
     let worked = processor_time()?.saturating_sub(before);
-    Ok(Ran { target, time: began.elapsed(), worked, inputs: stat("stat::number_of_executed_units:"), found })
+    Ok(Ran {
+        target,
+        time: began.elapsed(),
+        worked,
+        inputs: stat("stat::number_of_executed_units:"),
+        came_to,
+    })
 }
 
 /// Processor time of the programs that ran and ended so far.
@@ -202,7 +254,7 @@ fn write_log(path: &Path, all: &[Ran]) -> anyhow::Result<()> {
 
 fn line(now: &str, ran: &Ran) -> String {
     let inputs = ran.inputs.map_or("?".to_owned(), |n| n.to_string());
-    let found = ran.found.as_deref().unwrap_or("nothing").replace('|', "/");
+    let found = ran.came_to.words().replace('|', "/");
     let (took, worked) = (ran.time.as_secs_f64(), ran.worked.as_secs_f64());
     format!("| {now} | {} | {took:.0} | {worked:.0} | {inputs} | {found} |\n", ran.target)
 }
@@ -210,6 +262,7 @@ fn line(now: &str, ran: &Ran) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn every_target_has_its_program() {
@@ -221,19 +274,32 @@ mod tests {
         assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
     }
 
+    #[rstest]
+    #[case::its_time(0, "nothing")]
+    #[case::crash(77 << 8, "FOUND ==7== ERROR: libFuzzer: deadly signal: fuzz/artifacts/fat/crash-1")]
+    #[case::stack(Signal::SIGSEGV as i32, "FOUND ==7== ERROR: libFuzzer: deadly signal: fuzz/artifacts/fat/crash-1")]
+    #[case::ctrl_c(INTERRUPTED << 8, "interrupted before its time")]
+    #[case::killed(Signal::SIGKILL as i32, "stopped by SIGKILL before its time")]
+    fn only_what_an_input_did_is_a_finding(#[case] status: i32, #[case] told: &str) {
+        let said =
+            "==7== ERROR: libFuzzer: deadly signal\nTest unit written to /w/fuzz/artifacts/fat/crash-1\n";
+        let came_to = CameTo::of(ExitStatus::from_raw(status), said, Path::new("/w"));
+        assert_eq!(came_to.words(), told);
+    }
+
     #[test]
     fn the_log_grows_by_a_line_each() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.md");
-        let ran = |found: Option<&str>| Ran {
+        let ran = |came_to: CameTo| Ran {
             target: "fat",
             time: Duration::from_secs(60),
             worked: Duration::from_secs(55),
             inputs: Some(7),
-            found: found.map(str::to_owned),
+            came_to,
         };
-        write_log(&path, &[ran(None)]).unwrap();
-        write_log(&path, &[ran(Some("FOUND a|b"))]).unwrap();
+        write_log(&path, &[ran(CameTo::Nothing)]).unwrap();
+        write_log(&path, &[ran(CameTo::Found("FOUND a|b".into()))]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("| fat | 60 | 55 | 7 |").count(), 2);
         assert_eq!(text.matches("# Fuzzing").count(), 1);

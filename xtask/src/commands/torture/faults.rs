@@ -302,6 +302,13 @@ pub(super) const FAULTS: &[Fault] = &[
         .own_cache(),
     own("out-of-memory", "a cgroup has memory for half a guest", resources::memory, INFRA_OR_PASS)
         .own_cache(),
+    own(
+        "out-of-memory-harness",
+        "the same, and the kernel kills the harness first",
+        resources::memory_of_harness,
+        &[],
+    )
+    .own_cache(),
     own("out-of-pids", "a cgroup allows no further process", resources::pids, INFRA).own_cache(),
     own("out-of-files", "RLIMIT_NOFILE allows no further descriptor", resources::files, INFRA).own_cache(),
     own(
