@@ -69,6 +69,15 @@ impl Group {
         std::fs::write(&path, value).with_context(|| format!("{value} to {}", path.display()))
     }
 
+    /// Memory that runs short must not go to swap: the group would live on, only slower.
+    fn forbid_swap(&self) -> anyhow::Result<()> {
+        let files = ["memory.swap.max", "memory.swappiness"].map(|name| self.0.join(name));
+        for path in files.iter().filter(|path| path.exists()) {
+            std::fs::write(path, "0").with_context(|| format!("0 to {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// How many processes the kernel has killed in it for want of memory.
     fn killed_for_memory(&self) -> u64 {
         let told =
@@ -96,7 +105,7 @@ impl Drop for Group {
     }
 }
 
-/// A cold boot touches more than that, bytes; without swap the kernel then kills one of the group.
+/// A cold boot touches more than that, bytes: the kernel then kills one of the group.
 const HALF_A_GUEST: &str = "220000000";
 
 /// Mostly the kernel kills the largest process: QEMU. While QEMU's memory is not yet free, a page that the harness asks
@@ -116,6 +125,7 @@ fn short_of_memory(bench: &mut Bench, fault: &Fault, harness_first: bool) -> any
         Err(why) => return Ok(Seen::Unavailable(why)),
     };
     group.limit("memory", HALF_A_GUEST)?;
+    group.forbid_swap()?;
     let options = ["--scenario", "control", "--start", "cold", "--deadline-scale", "0.2"];
     let mut trial = Trial::of(bench.place()?, &options);
     trial.before = group.enter();
