@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::commands::run::Args;
 use crate::resume::{Interrupted, Work};
+use crate::stopping::Stopping;
 use crate::{Failure, host_tools, rounds, ui};
 
 /// A run and what it says against its baseline.
@@ -43,7 +44,7 @@ pub(crate) async fn run_all(
     };
     let store = &work.store;
     let (stop, cancel) = watch::channel(false);
-    tokio::spawn(stop_on_ctrl_c(stop));
+    tokio::spawn(stop_when_asked(Stopping::listen()?, stop));
     let batch =
         Batch { machines: args.jobs, past, listener: ui::live::listener(), store, cancel: cancel.clone() };
     let todo: Vec<Job> = jobs.iter().filter(|job| !work.has(job)).cloned().collect();
@@ -161,15 +162,12 @@ pub(crate) fn out(args: &Args) -> PathBuf {
     args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"))
 }
 
-/// Ctrl-C once ends the machines and writes what there is; twice ends at once, and the kernel ends QEMU
-/// with us.
-async fn stop_on_ctrl_c(stop: watch::Sender<bool>) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
-    }
+/// Asked once, by Ctrl-C or SIGTERM, ends the machines and writes what there is; twice ends at once, and the kernel ends
+/// QEMU with us.
+async fn stop_when_asked(mut stopping: Stopping, stop: watch::Sender<bool>) {
+    stopping.asked().await;
     eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
     stop.send_replace(true);
-    if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
-    }
+    stopping.asked().await;
+    std::process::exit(130);
 }

@@ -11,6 +11,7 @@ mod resume;
 mod rounds;
 mod runtime;
 mod starts;
+mod stopping;
 mod ui;
 
 use std::process::ExitCode;

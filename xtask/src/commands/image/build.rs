@@ -12,6 +12,7 @@ use softoff_images::windows::media::{self, Lacks, Media};
 use softoff_images::windows::{Build, BuildError};
 
 use crate::commands::run::{Accel, accelerator};
+use crate::stopping::Stopping;
 use crate::{Failure, host_tools, runtime, ui};
 
 /// Patience where the guest runs on the processor itself, and where it is emulated: some of Setup's steps show and write
@@ -171,14 +172,15 @@ fn from_disc(args: &Args) -> Result<(), Failure> {
     let runtime = runtime::start()?;
     let built = ui::build::showing(&build.image_name(), |progress| {
         runtime.block_on(async {
+            let mut stopping = Stopping::listen()?;
             tokio::select! {
-                built = build.run(progress) => Some(built),
-                _ = tokio::signal::ctrl_c() => None,
+                built = build.run(progress) => anyhow::Ok(Some(built)),
+                () = stopping.asked() => Ok(None),
             }
         })
     })?;
     // Dropping the machine has ended QEMU; the newest overlay is lost, the restarts before it are not.
-    let Some(built) = built else {
+    let Some(built) = built? else {
         eprintln!("stopped; the same command goes on from the guest's last restart");
         return Err(Failure::Interrupted);
     };

@@ -318,6 +318,12 @@ pub(super) const FAULTS: &[Fault] = &[
         PASS,
     )
     .quick(),
+    own(
+        "sigterm",
+        "SIGTERM, as a cancelled job gets it: a partial report, then the rest by --resume",
+        harness::terminated,
+        PASS,
+    ),
     own("ctrl-c-twice", "Ctrl-C twice: at once", harness::interrupted_twice, PASS),
     own("kill-shard", "one of two shards is killed; merge, --resume, merge", shards::one_killed, PASS)
         .quick(),

@@ -73,8 +73,16 @@ fn goes_on(place: &Place, problems: &mut Vec<String>) -> anyhow::Result<()> {
 }
 
 pub(super) fn interrupted_once(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
+    asked_to_stop(bench, Signal::SIGINT)
+}
+
+pub(super) fn terminated(bench: &mut Bench, _: &Fault) -> anyhow::Result<Seen> {
+    asked_to_stop(bench, Signal::SIGTERM)
+}
+
+fn asked_to_stop(bench: &mut Bench, signal: Signal) -> anyhow::Result<Seen> {
     let trial = Trial::of(bench.place()?, PAIR);
-    let ended = trial.run(vec![("asked; waiting", Box::new(|living| living.signal(Signal::SIGINT)))])?;
+    let ended = trial.run(vec![("asked; waiting", Box::new(|living| living.signal(signal)))])?;
     let mut problems = look::problems(&ended, &["pass"]);
     let records = Records::newest(&ended.place.out).context("no record")?;
     let run = records.run.clone().unwrap_or_default();

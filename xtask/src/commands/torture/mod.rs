@@ -21,8 +21,9 @@ use clap::builder::PossibleValuesParser;
 use console::style;
 use softoff_harness::text::printable;
 
+use crate::stopping::Stopping;
 use crate::ui::{self, seconds, table};
-use crate::{Failure, host_tools};
+use crate::{Failure, host_tools, runtime};
 use bench::Bench;
 use faults::{FAULTS, Fault, Seen};
 
@@ -38,7 +39,7 @@ use faults::{FAULTS, Fault, Seen};
   cargo xtask torture --fault kill-harness --moments 10 --seed 7
   cargo xtask torture --list
 
-Exit codes: 0 every verdict right and nothing left, 1 something was wrong, 3 nothing could be tried.
+Exit codes: 0 every verdict right and nothing left, 1 something was wrong, 3 nothing could be tried, 130 interrupted.
 A fault that this host cannot provoke is `unavailable`, with the reason; it counts as nothing.")]
 pub(crate) struct Args {
     /// Every fault
@@ -118,6 +119,27 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let _image = ui::build::reference()?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("seed {seed} (--seed {seed} repeats what chance decided)");
+    let runtime = runtime::start()?;
+    let stopping = runtime.block_on(async { Stopping::listen() })?;
+    runtime.spawn(stop_when_asked(stopping));
+    let all = torture(args, &chosen, seed);
+    match trial::stopped() {
+        true => Err(Failure::Interrupted),
+        false => all,
+    }
+}
+
+/// Asked once, the trial under way ends and what there is is told; twice ends at once, and leaves the folder.
+async fn stop_when_asked(mut stopping: Stopping) {
+    stopping.asked().await;
+    eprintln!("\nstopping: ending the trial; Ctrl-C again to end at once");
+    trial::stop();
+    stopping.asked().await;
+    std::process::exit(130);
+}
+
+/// Tries them, tells of each, and prints the table.
+fn torture(args: &Args, chosen: &[&'static Fault], seed: u64) -> Result<(), Failure> {
     let own = args.all || chosen.iter().any(|fault| fault.own_cache);
     let mut bench = Bench::new(seed, args.moments, own)?;
     let began = Instant::now();
@@ -125,6 +147,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     for (number, fault) in chosen.iter().enumerate() {
         let one = Instant::now();
         let seen = provoke::run(fault, &mut bench);
+        // What was under way then has shown nothing.
+        if trial::stopped() {
+            break;
+        }
         let tried = Tried { fault, seen, wall: one.elapsed() };
         let word = match tried.word() {
             "right" => style("right").green(),
@@ -144,8 +170,9 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     println!("{}", table(&["fault", "what is done", "result", ""], all.iter().map(row).collect()));
     let count = |word: &str| all.iter().filter(|t| t.word() == word).count();
     println!(
-        "{} faults in {}: {} right, {} wrong, {} unavailable; seed {seed}",
+        "{} of {} faults in {}: {} right, {} wrong, {} unavailable; seed {seed}",
         all.len(),
+        chosen.len(),
         seconds(began.elapsed()),
         count("right"),
         count("WRONG"),

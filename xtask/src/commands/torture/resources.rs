@@ -133,12 +133,7 @@ fn short_of_memory(bench: &mut Bench, fault: &Fault, harness_first: bool) -> any
         "booting",
         Box::new(|living| {
             // What QEMU inherits is still the old value, once it is there.
-            for _ in 0..200 {
-                if !living.qemus().is_empty() {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
+            anyhow::ensure!(!living.qemus().is_empty(), "no QEMU runs at that moment");
             let path = format!("/proc/{}/oom_score_adj", living.pid);
             std::fs::write(&path, "1000").with_context(|| format!("1000 to {path}"))
         }),

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,22 @@ use softoff_harness::machine::process;
 
 /// A trial that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long QEMU's process may take to come after the harness has said that it starts it.
+const QEMU_COMES: Duration = Duration::from_secs(2);
+
+/// Whether somebody asked torture itself to stop: the trial under way is ended then.
+static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
+
+/// Ends the trial under way, and any that begins afterwards.
+pub(super) fn stop() {
+    ASKED_TO_STOP.store(true, Ordering::SeqCst);
+}
+
+/// Whether [`stop`] was called.
+pub(super) fn stopped() -> bool {
+    ASKED_TO_STOP.load(Ordering::SeqCst)
+}
 
 /// Who starts a trial, where, and a password of theirs: no record may hold it.
 pub(super) const SECRET: &str = "torture-told-nobody";
@@ -55,10 +72,19 @@ impl Living {
         kill(self.pid, signal).with_context(|| format!("{signal} to {}", self.pid))
     }
 
-    /// The QEMU processes of this trial, by the folder that they name.
+    /// The QEMU processes of this trial, by the folder that they name: QEMU's own comes a moment after the harness' words.
+    /// None when it does not come, or has gone.
     pub(super) fn qemus(&self) -> Vec<Pid> {
-        let named = processes(&self.place.tmp).into_iter();
-        named.filter(|(_, line)| line.contains("qemu-system")).map(|(pid, _)| pid).collect()
+        let until = Instant::now() + QEMU_COMES;
+        loop {
+            let named = processes(&self.place.tmp).into_iter();
+            let qemus: Vec<Pid> =
+                named.filter(|(_, line)| line.contains("qemu-system")).map(|(pid, _)| pid).collect();
+            if !qemus.is_empty() || Instant::now() > until {
+                return qemus;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(super) fn signal_qemu(&self, signal: Signal) -> anyhow::Result<()> {
@@ -211,10 +237,20 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// The kernel ends its QEMU with it.
+    fn end(&mut self) {
+        let _killed = self.child.kill();
+        let _gone = self.child.wait();
+    }
+
     /// Waits for its end, acting on the way.
     pub(super) fn finish(mut self, mut acts: Vec<Act<'_>>) -> anyhow::Result<Ended> {
         loop {
             self.peak_kib = self.peak_kib.max(peak_kib(self.living.pid));
+            if stopped() {
+                self.end();
+                bail!("torture was asked to stop");
+            }
             match self.lines.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => {
                     self.stderr.push_str(&line);
@@ -224,8 +260,7 @@ impl Running {
                 }
                 Err(RecvTimeoutError::Timeout) if self.began.elapsed() < LONGEST => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    let _killed = self.child.kill();
-                    let _gone = self.child.wait();
+                    self.end();
                     bail!("the harness hung for {LONGEST:?}; it said last: {}", tail(&self.stderr));
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
