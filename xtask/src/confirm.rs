@@ -13,6 +13,7 @@ use softoff_harness::inject::{self, HiveEdit};
 use softoff_harness::inspect::ImageReport;
 use softoff_harness::lint::Lint;
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::overlay;
 use softoff_harness::outcome::{OutcomeKind, Phase};
 use softoff_harness::record::{RunStore, ScenarioRecord};
@@ -152,7 +153,7 @@ async fn confirm(
 ) -> anyhow::Result<Vec<Arm>> {
     let family = image.manifest.family;
     let edits: Vec<HiveEdit> = scenario.conditions.iter().flat_map(|c| c.offline(family)).collect();
-    let folder = tempfile::tempdir().context("making a folder; is the disk full?")?;
+    let folder = RunFolder::create()?;
     let lint = predict(&image, folder.path(), &edits).await?;
     let job = |scenario: Scenario, image: Arc<Image>| Job::new(Arc::new(scenario), image, accelerator);
     let mut asked = scenario.clone();

@@ -10,6 +10,7 @@ use anyhow::Context;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeVal;
+use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::text::utc;
 
 use crate::{Failure, host_tools};
@@ -118,7 +119,7 @@ impl CameTo {
 pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let workspace = host_tools::workspace();
     let binaries = build(workspace)?;
-    let seed = tempfile::tempdir().context("making a folder; is the disk full?")?;
+    let seed = RunFolder::create()?;
     let volume = make_volume(seed.path())?;
     let chosen = TARGETS.iter().filter(|(name, _)| args.target.as_ref().is_none_or(|t| t == name));
     let mut all = Vec::new();

@@ -11,6 +11,7 @@ use serde::Serialize;
 use softoff_harness::host::HostFingerprint;
 use softoff_harness::machine::QEMU;
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::folder::{self, RunFolder};
 use softoff_harness::outcome::Verdict;
 use softoff_harness::proportion::clopper_pearson;
 use softoff_harness::record::past::Past;
@@ -200,8 +201,11 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
     // All that this process puts into the folder for temporary files, and nothing of anybody else, so that whatever stays
     // behind shows.
-    let own = tempfile::Builder::new().prefix("soak-").tempdir().context("is the disk full?")?;
-    tempfile::env::override_temp_dir(own.path())
+    let _left_by_killed_ones = folder::sweep();
+    let own = RunFolder::create()?;
+    let inside = own.path().join("t");
+    std::fs::create_dir(&inside).with_context(|| inside.display().to_string())?;
+    tempfile::env::override_temp_dir(&inside)
         .map_err(|other| anyhow!("temporary files go to {} already", other.display()))?;
     let runtime = runtime::start()?;
     let (report, dir, complete) = runtime.block_on(soak(args.runs, &job, &out, accelerator))?;

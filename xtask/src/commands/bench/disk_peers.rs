@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use softoff_harness::machine::accel::Accelerator;
+use softoff_harness::machine::folder::RunFolder;
 use softoff_images::tools::find;
 
 use crate::commands::run::{Accel, accelerator};
@@ -42,7 +43,7 @@ const FILES: [&str; 3] = [
 /// Makes the disk, installs what is missing where that may be done, and measures. Our side runs `samples` times, each
 /// peer up to 3 times.
 pub(super) fn measure(samples: u32) -> anyhow::Result<Comparison> {
-    let dir = tempfile::tempdir().context("making a folder; is the disk full?")?;
+    let dir = RunFolder::create()?;
     eprintln!("making a disk of 10 GiB");
     let disk = softoff_images::measure_disk::build(dir.path())?;
     let program = release_program()?;

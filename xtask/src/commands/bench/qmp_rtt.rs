@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::json;
+use softoff_harness::machine::folder::RunFolder;
 use softoff_harness::machine::qmp::QmpClient;
 use softoff_harness::machine::{QEMU, process};
 use tokio::process::Command;
@@ -26,7 +27,7 @@ const TURNS: usize = 12;
 const QUERY: &[u8] = b"{\"execute\":\"query-status\"}\n";
 
 pub(super) async fn measure() -> anyhow::Result<Row> {
-    let dir = tempfile::tempdir()?;
+    let dir = RunFolder::create()?;
     let socket = |name: &str| dir.path().join(name);
     let mut command = Command::new(QEMU);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-S", "-machine", "none"]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use softoff_harness::machine::QEMU;
+use softoff_harness::machine::folder::{self, RunFolder};
 use softoff_images::cache;
 use softoff_images::reference;
 
@@ -14,7 +15,7 @@ use super::wire;
 
 /// The folders of all trials; removed at the end.
 pub(super) struct Bench {
-    root: tempfile::TempDir,
+    root: RunFolder,
     /// A copy of today's image, for trials that must not touch the user's cache.
     pub(super) cache: Option<PathBuf>,
     count: u32,
@@ -27,8 +28,8 @@ pub(super) struct Bench {
 impl Bench {
     /// A bench with a cache of its own where something is done to the cache, or may happen to it.
     pub(super) fn new(seed: u64, moments: u32, own_cache: bool) -> anyhow::Result<Bench> {
-        // A short name: sockets lie three folders deeper, and their paths end at 107 bytes.
-        let root = tempfile::Builder::new().prefix("torture-").tempdir().context("is the disk full?")?;
+        let _left_by_killed_ones = folder::sweep();
+        let root = RunFolder::create()?;
         let bin = root.path().join("bin");
         std::fs::create_dir(&bin)?;
         std::os::unix::fs::symlink(std::env::current_exe()?, bin.join(QEMU))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use softoff_harness::machine::folder::RunFolder;
 
 use super::bench::Bench;
 use super::faults::{Fault, Seen};
@@ -98,7 +99,7 @@ fn timeline(ended: &Ended) -> Vec<(String, String)> {
 /// Opens a page and lets its scripts run; what is wrong with it then.
 fn look_at_page(page: &Path) -> anyhow::Result<Vec<String>> {
     let browser = host_tools::browser().context("no browser is here: apt-get install chromium")?;
-    let profile = tempfile::tempdir()?;
+    let profile = RunFolder::create()?;
     // A browser that hangs must not hang the trial.
     let output = Command::new("timeout")
         .arg("--kill-after=5")
