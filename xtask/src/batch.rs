@@ -19,8 +19,7 @@ use tokio::sync::watch;
 
 use crate::commands::run::Args;
 use crate::resume::{Interrupted, Work};
-use crate::stopping::Stopping;
-use crate::{Failure, host_tools, rounds, ui};
+use crate::{Failure, host_tools, rounds, stopping, ui};
 
 /// A run and what it says against its baseline.
 pub(crate) struct Ran {
@@ -44,7 +43,9 @@ pub(crate) async fn run_all(
     };
     let store = &work.store;
     let (stop, cancel) = watch::channel(false);
-    tokio::spawn(stop_when_asked(Stopping::listen()?, stop));
+    stopping::when_asked("stopping: ending the machines and writing a partial report", move || {
+        stop.send_replace(true);
+    })?;
     let batch =
         Batch { machines: args.jobs, past, listener: ui::live::listener(), store, cancel: cancel.clone() };
     let todo: Vec<Job> = jobs.iter().filter(|job| !work.has(job)).cloned().collect();
@@ -160,14 +161,4 @@ impl Batch<'_> {
 /// Where records go.
 pub(crate) fn out(args: &Args) -> PathBuf {
     args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"))
-}
-
-/// Asked once, by Ctrl-C or SIGTERM, ends the machines and writes what there is; twice ends at once, and the kernel ends
-/// QEMU with us.
-async fn stop_when_asked(mut stopping: Stopping, stop: watch::Sender<bool>) {
-    stopping.asked().await;
-    eprintln!("\nstopping: ending the machines and writing a partial report; Ctrl-C again to end at once");
-    stop.send_replace(true);
-    stopping.asked().await;
-    std::process::exit(130);
 }

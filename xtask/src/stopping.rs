@@ -1,26 +1,28 @@
 //! Being asked to stop: by a person with Ctrl-C, or by a service manager, a cluster or a cancelled CI job with SIGTERM.
 
+use std::io::Write;
+
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Listens from when it is made. Whoever listens is no longer ended by these signals.
-pub(crate) struct Stopping {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stopping {
-    /// Only within a runtime.
-    pub(crate) fn listen() -> anyhow::Result<Stopping> {
-        let of = |kind| signal(kind).context("listening for signals");
-        Ok(Stopping { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
-    }
-
-    /// Returns when somebody asks; each signal is told once.
-    pub(crate) async fn asked(&mut self) {
+/// Calls `stop` when somebody asks, and says `told`. A Ctrl-C after that ends this process at once, with 130, and the
+/// kernel ends QEMU with it. A second SIGTERM does not: `timeout` of the coreutils sends two at a time, to its child and to
+/// the group, and who sends SIGTERM has SIGKILL for more.
+///
+/// Only within a runtime; from now on these signals no longer end the process by themselves.
+pub(crate) fn when_asked(told: &'static str, stop: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let of = |kind| signal(kind).context("listening for signals");
+    let (mut interrupt, mut terminate) = (of(SignalKind::interrupt())?, of(SignalKind::terminate())?);
+    tokio::spawn(async move {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
+        stop();
+        // Whoever read standard error may be gone by the same Ctrl-C.
+        let _unread = writeln!(std::io::stderr(), "\n{told}; Ctrl-C again to end at once");
+        interrupt.recv().await;
+        std::process::exit(130);
+    });
+    Ok(())
 }

@@ -23,9 +23,8 @@ use softoff_harness::text::printable;
 use tokio::sync::watch;
 
 use super::run::{Accel, accelerator};
-use crate::stopping::Stopping;
 use crate::ui::{self, table};
-use crate::{Failure, host_tools, runtime, starts};
+use crate::{Failure, host_tools, runtime, starts, stopping};
 use sample::Sample;
 
 /// Runs in a row, each of which leaves the process as it was.
@@ -78,7 +77,7 @@ struct Report {
     boots_that_died_interval: (f64, f64),
     /// Verdicts that are none of these, each with its folder and reason.
     wrong: Vec<String>,
-    /// Medians of the first tenth after the warming up, the middle, and the last tenth.
+    /// Medians of the first tenth after the warming up, the middle, and the last tenth; empty when no run was whole.
     samples: Vec<(String, [u64; 3])>,
     grew: Vec<String>,
     wall_s: f64,
@@ -118,8 +117,10 @@ fn report(results: &[ScenarioRecord], samples: &[Sample], wall: Duration) -> Rep
         all.get(all.len() / 2).copied().unwrap_or(0)
     };
     let rows = Sample::NAMES.iter().enumerate();
-    let medians: Vec<_> =
-        rows.map(|(n, name)| ((*name).to_owned(), parts.map(|part| median(part, n)))).collect();
+    let medians: Vec<_> = rows
+        .filter(|_| !samples.is_empty())
+        .map(|(n, name)| ((*name).to_owned(), parts.map(|part| median(part, n))))
+        .collect();
     let grew = medians.iter().enumerate().filter(|(n, (_, [first, _, last]))| {
         let slack = match n {
             0 => SLACK_KIB,
@@ -174,7 +175,9 @@ fn lines(report: &Report) -> Vec<String> {
     }
     out.extend(report.wrong.iter().map(|wrong| format!("wrong: {wrong}")));
     out.extend(report.grew.iter().map(|grew| format!("grew: {grew}")));
-    if report.grew.is_empty() {
+    if report.samples.is_empty() {
+        out.push("no run was whole, so nothing is known of growth".into());
+    } else if report.grew.is_empty() {
         out.push("nothing grew".into());
     }
     out
@@ -199,10 +202,10 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     starts::choose(args.start, &mut jobs)?;
     let job = jobs.pop().context("no job")?;
     let out = args.out.clone().unwrap_or_else(|| host_tools::workspace().join("target/softoff"));
-    // All that this process puts into the folder for temporary files, and nothing of anybody else, so that whatever stays
-    // behind shows.
     let _left_by_killed_ones = folder::sweep();
     let own = RunFolder::create()?;
+    // All that this process puts into the folder for temporary files, and nothing of anybody else, so that whatever stays
+    // behind shows.
     let inside = own.path().join("t");
     std::fs::create_dir(&inside).with_context(|| inside.display().to_string())?;
     tempfile::env::override_temp_dir(&inside)
@@ -234,11 +237,9 @@ async fn soak(
     let host = HostFingerprint::collect(Path::new(QEMU))?;
     let store = RunStore::create(out)?;
     let (stop, cancel) = watch::channel(false);
-    let mut stopping = Stopping::listen()?;
-    tokio::spawn(async move {
-        stopping.asked().await;
+    stopping::when_asked("stopping: ending the machine", move || {
         stop.send_replace(true);
-    });
+    })?;
     eprintln!("{runs} x {} under {accelerator}; Ctrl-C ends it with what there is", job.scenario.name);
     let quiet: Listener = Arc::new(|_| {});
     let past = Past::default();
@@ -335,5 +336,7 @@ mod tests {
         let one = [result("control", 1, Cause::None, Cause::None)];
         let grew = report(&one, &[sample(50_000, 20)], Duration::from_secs(1)).grew;
         assert!(grew.is_empty(), "{grew:?}");
+        let none = lines(&report(&[], &[], Duration::from_secs(1)));
+        assert!(!none.iter().any(|line| line == "nothing grew"), "{none:?}");
     }
 }

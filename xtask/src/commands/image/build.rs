@@ -10,10 +10,10 @@ use softoff_harness::machine::folder;
 use softoff_images::catalog::{Catalog, FirmwareKind};
 use softoff_images::windows::media::{self, Lacks, Media};
 use softoff_images::windows::{Build, BuildError};
+use tokio::sync::watch;
 
 use crate::commands::run::{Accel, accelerator};
-use crate::stopping::Stopping;
-use crate::{Failure, host_tools, runtime, ui};
+use crate::{Failure, host_tools, runtime, stopping, ui};
 
 /// Patience where the guest runs on the processor itself, and where it is emulated: some of Setup's steps show and write
 /// nothing for minutes.
@@ -172,10 +172,13 @@ fn from_disc(args: &Args) -> Result<(), Failure> {
     let runtime = runtime::start()?;
     let built = ui::build::showing(&build.image_name(), |progress| {
         runtime.block_on(async {
-            let mut stopping = Stopping::listen()?;
+            let (stop, mut asked) = watch::channel(false);
+            stopping::when_asked("stopping: ending the machine", move || {
+                stop.send_replace(true);
+            })?;
             tokio::select! {
                 built = build.run(progress) => anyhow::Ok(Some(built)),
-                () = stopping.asked() => Ok(None),
+                _ = asked.wait_for(|asked| *asked) => Ok(None),
             }
         })
     })?;

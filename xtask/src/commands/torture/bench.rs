@@ -29,6 +29,7 @@ impl Bench {
     /// A bench with a cache of its own where something is done to the cache, or may happen to it.
     pub(super) fn new(seed: u64, moments: u32, own_cache: bool) -> anyhow::Result<Bench> {
         let _left_by_killed_ones = folder::sweep();
+        // Sockets lie three folders deeper, and their paths end at 107 bytes: its name must stay short.
         let root = RunFolder::create()?;
         let bin = root.path().join("bin");
         std::fs::create_dir(&bin)?;

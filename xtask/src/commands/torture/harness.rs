@@ -1,4 +1,4 @@
-//! Faults that are done to the harness itself: Ctrl-C, and SIGKILL at any moment; and going on afterwards.
+//! Faults that are done to the harness itself: Ctrl-C, SIGTERM, and SIGKILL at any moment; and going on afterwards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -21,9 +21,8 @@ use clap::builder::PossibleValuesParser;
 use console::style;
 use softoff_harness::text::printable;
 
-use crate::stopping::Stopping;
 use crate::ui::{self, seconds, table};
-use crate::{Failure, host_tools, runtime};
+use crate::{Failure, host_tools, runtime, stopping};
 use bench::Bench;
 use faults::{FAULTS, Fault, Seen};
 
@@ -120,22 +119,11 @@ pub(crate) fn execute(args: &Args) -> Result<(), Failure> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("seed {seed} (--seed {seed} repeats what chance decided)");
     let runtime = runtime::start()?;
-    let stopping = runtime.block_on(async { Stopping::listen() })?;
-    runtime.spawn(stop_when_asked(stopping));
-    let all = torture(args, &chosen, seed);
-    match trial::stopped() {
-        true => Err(Failure::Interrupted),
-        false => all,
+    runtime.block_on(async { stopping::when_asked("stopping: ending the trial", trial::stop) })?;
+    match torture(args, &chosen, seed) {
+        Err(Failure::Infra(_)) if trial::stopped() => Err(Failure::Interrupted),
+        all => all,
     }
-}
-
-/// Asked once, the trial under way ends and what there is is told; twice ends at once, and leaves the folder.
-async fn stop_when_asked(mut stopping: Stopping) {
-    stopping.asked().await;
-    eprintln!("\nstopping: ending the trial; Ctrl-C again to end at once");
-    trial::stop();
-    stopping.asked().await;
-    std::process::exit(130);
 }
 
 /// Tries them, tells of each, and prints the table.
@@ -179,6 +167,7 @@ fn torture(args: &Args, chosen: &[&'static Fault], seed: u64) -> Result<(), Fail
         count("unavailable")
     );
     match (count("WRONG"), count("right")) {
+        (0, _) if all.len() < chosen.len() => Err(Failure::Interrupted),
         (0, 0) => Err(Failure::Infra(Some(anyhow::anyhow!("no fault could be tried")))),
         (0, _) => Ok(()),
         _ => Err(Failure::Scenario),

@@ -201,7 +201,8 @@ impl Trial {
         let child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
         // The last writer's end closes with the harness, not with this.
         drop(command);
-        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        let child = Harness(child);
+        let pid = Pid::from_raw(i32::try_from(child.0.id())?);
         let (say, lines) = channel();
         std::thread::spawn(move || {
             let mut reader = BufReader::new(said);
@@ -226,7 +227,7 @@ impl Trial {
 
 /// A trial under way.
 pub(super) struct Running {
-    child: std::process::Child,
+    child: Harness,
     pub(super) living: Living,
     lines: Receiver<String>,
     began: Instant,
@@ -236,19 +237,23 @@ pub(super) struct Running {
     terminal: bool,
 }
 
-impl Running {
-    /// The kernel ends its QEMU with it.
-    fn end(&mut self) {
-        let _killed = self.child.kill();
-        let _gone = self.child.wait();
-    }
+/// A harness' process, which does not outlive the trial; the kernel ends its QEMU with it.
+struct Harness(std::process::Child);
 
+impl Drop for Harness {
+    fn drop(&mut self) {
+        // Neither does anything to one that has been waited for.
+        let _killed = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+impl Running {
     /// Waits for its end, acting on the way.
     pub(super) fn finish(mut self, mut acts: Vec<Act<'_>>) -> anyhow::Result<Ended> {
         loop {
             self.peak_kib = self.peak_kib.max(peak_kib(self.living.pid));
             if stopped() {
-                self.end();
                 bail!("torture was asked to stop");
             }
             match self.lines.recv_timeout(Duration::from_millis(200)) {
@@ -260,13 +265,12 @@ impl Running {
                 }
                 Err(RecvTimeoutError::Timeout) if self.began.elapsed() < LONGEST => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    self.end();
                     bail!("the harness hung for {LONGEST:?}; it said last: {}", tail(&self.stderr));
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let status = self.child.wait()?;
+        let status = self.child.0.wait()?;
         if let Some((words, _)) = acts.first() {
             bail!("the moment `{words}` never came; the harness said: {}", tail(&self.stderr));
         }
