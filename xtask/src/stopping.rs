@@ -6,8 +6,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Calls `stop` when somebody asks, and says `told`. A Ctrl-C after that ends this process at once, with 130, and the
-/// kernel ends QEMU with it. A second SIGTERM does not: `timeout` of the coreutils sends two at a time, to its child and to
-/// the group, and who sends SIGTERM has SIGKILL for more.
+/// kernel ends QEMU with it. A second SIGTERM does not: `timeout` sends two at a time, to its child and to the group
+/// (coreutils' src/timeout.c), and who sends SIGTERM has SIGKILL for more.
 ///
 /// Only within a runtime; from now on these signals no longer end the process by themselves.
 pub(crate) fn when_asked(told: &'static str, stop: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
